@@ -1,0 +1,2 @@
+//! Power cuts.
+fn main() {}
