@@ -7,6 +7,7 @@ pub mod batch;
 mod ids;
 mod time;
 pub mod varint;
+pub mod window;
 
 pub use ids::{
     DiskUuid, Incarnation, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId,
