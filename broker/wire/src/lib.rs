@@ -20,6 +20,7 @@ mod header;
 mod older;
 pub mod produce;
 mod reader;
+mod refusal;
 mod schema;
 mod writer;
 
@@ -33,3 +34,16 @@ pub use cold::{EncodeError, Request, Response, decode, encode};
 pub use error::ErrorCode;
 pub use header::{Call, HeaderError, RequestHeader};
 pub use reader::{DecodeError, ELEMENTS_MAX, Fault};
+pub use refusal::refusal;
+
+/// A topic id as kafka-protocol's messages hold it.
+#[must_use]
+pub const fn uuid(id: model::TopicId) -> uuid::Uuid {
+    uuid::Uuid::from_bytes(id.0.0)
+}
+
+/// A topic id out of one of kafka-protocol's messages; all zero where the client named the topic.
+#[must_use]
+pub const fn topic_id(id: uuid::Uuid) -> model::TopicId {
+    model::TopicId(model::Uuid(*id.as_bytes()))
+}

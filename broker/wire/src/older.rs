@@ -103,6 +103,11 @@ pub(crate) fn fold(mut response: Response, version: i16) -> Response {
             }
         }
         Response::OffsetFetch(body) if version < 8 => fold_offset_fetch(body, version),
+        // A refused group shows no offsets, or a client could take −1 for "nothing committed" (behaviour 29).
+        Response::OffsetFetch(body) => {
+            let refused = body.groups.iter_mut().filter(|group| group.error_code != 0);
+            refused.for_each(|group| group.topics.clear());
+        }
         Response::CreateTopics(body) if version < 5 => {
             for topic in &mut body.topics {
                 topic.configs = None;
