@@ -7,7 +7,7 @@
 use core::fmt;
 
 macro_rules! apis {
-    ($($name:ident $key:literal: $min:literal..=$max:literal, flexible $flexible:literal;)*) => {
+    ($($name:ident $key:literal: $min:literal..=$max:literal, flexible $flexible:literal, $elements:ident;)*) => {
         /// An API the broker answers; the discriminant is Kafka's API key.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(i16)]
@@ -41,7 +41,12 @@ macro_rules! apis {
 
             const fn row(self) -> Row {
                 match self {
-                    $(Self::$name => Row { min: $min, max: $max, flexible: $flexible },)*
+                    $(Self::$name => Row {
+                        min: $min,
+                        max: $max,
+                        flexible: $flexible,
+                        elements_max: $elements,
+                    },)*
                 }
             }
         }
@@ -49,45 +54,58 @@ macro_rules! apis {
 }
 
 apis! {
-    Produce 0: 0..=11, flexible 9;
-    Fetch 1: 4..=17, flexible 12;
-    ListOffsets 2: 1..=9, flexible 6;
-    Metadata 3: 0..=12, flexible 9;
-    OffsetCommit 8: 2..=9, flexible 8;
-    OffsetFetch 9: 1..=9, flexible 6;
-    FindCoordinator 10: 0..=6, flexible 3;
-    JoinGroup 11: 0..=9, flexible 6;
-    Heartbeat 12: 0..=4, flexible 4;
-    LeaveGroup 13: 0..=5, flexible 4;
-    SyncGroup 14: 0..=5, flexible 4;
-    DescribeGroups 15: 0..=5, flexible 5;
-    ListGroups 16: 0..=5, flexible 3;
-    ApiVersions 18: 0..=4, flexible 3;
-    CreateTopics 19: 2..=7, flexible 5;
-    DeleteTopics 20: 1..=6, flexible 4;
-    DeleteRecords 21: 0..=2, flexible 2;
-    InitProducerId 22: 0..=4, flexible 2;
-    OffsetForLeaderEpoch 23: 2..=4, flexible 4;
-    DescribeAcls 29: 1..=3, flexible 2;
-    DescribeConfigs 32: 1..=4, flexible 4;
-    AlterConfigs 33: 0..=2, flexible 2;
-    DescribeLogDirs 35: 1..=4, flexible 2;
-    CreatePartitions 37: 0..=3, flexible 2;
-    DeleteGroups 42: 0..=2, flexible 2;
-    ElectLeaders 43: 0..=2, flexible 2;
-    IncrementalAlterConfigs 44: 0..=1, flexible 1;
-    AlterPartitionReassignments 45: 0..=1, flexible 0;
-    ListPartitionReassignments 46: 0..=0, flexible 0;
-    OffsetDelete 47: 0..=0, flexible 1;
-    DescribeCluster 60: 0..=1, flexible 0;
-    DescribeProducers 61: 0..=0, flexible 0;
+    Produce 0: 0..=11, flexible 9, PARTITIONS;
+    Fetch 1: 4..=17, flexible 12, PARTITIONS;
+    ListOffsets 2: 1..=9, flexible 6, PARTITIONS;
+    Metadata 3: 0..=12, flexible 9, PARTITIONS;
+    OffsetCommit 8: 2..=9, flexible 8, PARTITIONS;
+    OffsetFetch 9: 1..=9, flexible 6, PARTITIONS;
+    FindCoordinator 10: 0..=6, flexible 3, KEYS;
+    JoinGroup 11: 0..=9, flexible 6, FEW;
+    Heartbeat 12: 0..=4, flexible 4, FEW;
+    LeaveGroup 13: 0..=5, flexible 4, KEYS;
+    SyncGroup 14: 0..=5, flexible 4, KEYS;
+    DescribeGroups 15: 0..=5, flexible 5, KEYS;
+    ListGroups 16: 0..=5, flexible 3, FEW;
+    ApiVersions 18: 0..=4, flexible 3, FEW;
+    CreateTopics 19: 2..=7, flexible 5, PARTITIONS;
+    DeleteTopics 20: 1..=6, flexible 4, PARTITIONS;
+    DeleteRecords 21: 0..=2, flexible 2, PARTITIONS;
+    InitProducerId 22: 0..=4, flexible 2, FEW;
+    OffsetForLeaderEpoch 23: 2..=4, flexible 4, PARTITIONS;
+    DescribeAcls 29: 1..=3, flexible 2, FEW;
+    DescribeConfigs 32: 1..=4, flexible 4, PARTITIONS;
+    AlterConfigs 33: 0..=2, flexible 2, PARTITIONS;
+    DescribeLogDirs 35: 1..=4, flexible 2, PARTITIONS;
+    CreatePartitions 37: 0..=3, flexible 2, PARTITIONS;
+    DeleteGroups 42: 0..=2, flexible 2, KEYS;
+    ElectLeaders 43: 0..=2, flexible 2, PARTITIONS;
+    IncrementalAlterConfigs 44: 0..=1, flexible 1, PARTITIONS;
+    AlterPartitionReassignments 45: 0..=1, flexible 0, PARTITIONS;
+    ListPartitionReassignments 46: 0..=0, flexible 0, PARTITIONS;
+    OffsetDelete 47: 0..=0, flexible 1, PARTITIONS;
+    DescribeCluster 60: 0..=1, flexible 0, FEW;
+    DescribeProducers 61: 0..=0, flexible 0, PARTITIONS;
 }
 
-/// One row of the table: advertised versions, and the first one with compact lengths and tags (KIP-482).
+/// Most elements and tags in one request, all its arrays together: 16 Ki, eight times the 2,000 partitions of the
+/// largest site, so that a Fetch or commit of all of them with tags and topics passes. At about 360 bytes an element,
+/// request and refusal together, a request costs at most 6 MiB while it is handled, however small its frame.
+pub const ELEMENTS_MAX: u32 = 16 * 1024;
+
+/// Requests that name partitions, topics or configs.
+const PARTITIONS: u32 = ELEMENTS_MAX;
+/// Requests that name groups or members: 4 Ki, four times the members of the largest group.
+const KEYS: u32 = 4 * 1024;
+/// Requests with a handful of names: assignors, states, tags. A join waits long, so it must not hold much.
+const FEW: u32 = 64;
+
+/// One row of the table: advertised versions, the first one with compact lengths and tags (KIP-482), and the cap.
 struct Row {
     min: i16,
     max: i16,
     flexible: i16,
+    elements_max: u32,
 }
 
 impl Api {
@@ -134,6 +152,12 @@ impl Api {
     #[must_use]
     pub const fn flexible(self, version: i16) -> bool {
         version >= self.row().flexible
+    }
+
+    /// Most elements and tags a request of this API may have, all its arrays together.
+    #[must_use]
+    pub const fn elements_max(self) -> u32 {
+        self.row().elements_max
     }
 
     /// Whether answers of a version carry response header v1: every flexible one but ApiVersions, whose asker can't

@@ -80,6 +80,15 @@ macro_rules! cold {
             Ok(older::lift(request, header.call.version))
         }
 
+        /// The shape of an API's request body; none for those read by hand.
+        #[cfg(test)]
+        pub(crate) fn fields(api: Api) -> Option<&'static [schema::Field]> {
+            match api {
+                Api::Produce | Api::Fetch => None,
+                $(Api::$api => Some(schema::$schema),)*
+            }
+        }
+
         fn put(response: Response, version: i16, out: &mut Writer) -> Result<(), String> {
             match response {
                 Response::Produce(_) | Response::Fetch(_) => unreachable!("encoded by hand in `encode`"),
@@ -142,11 +151,18 @@ fn decode_body<T: Decodable>(
     fields: &'static [schema::Field],
 ) -> Result<T, DecodeError> {
     let Call { api, version, .. } = header.call;
-    let mut reader = Reader::new(frame, header.body_at, api.flexible(version));
+    let mut reader = Reader::of_body(frame, header.call, header.body_at);
     schema::walk(fields, version, &mut reader)?;
     let mut body = frame.slice(header.body_at..reader.at());
-    T::decode(&mut body, version)
-        .map_err(|error| reader.fault(api.name(), Fault::Schema(error.to_string())))
+    let request = T::decode(&mut body, version)
+        .map_err(|error| reader.fault(api.name(), Fault::Schema(error.to_string())))?;
+    // Else the walk and the decoder disagree about the shape, and the walk guards nothing.
+    debug_assert!(
+        body.is_empty(),
+        "{api} v{version} leaves {} bytes",
+        body.len()
+    );
+    Ok(request)
 }
 
 /// Encodes the answer to `call`, size first.

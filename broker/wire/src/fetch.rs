@@ -118,7 +118,7 @@ impl FetchRequest {
     /// Reads the body behind `header`.
     pub(crate) fn decode(frame: &Bytes, header: &RequestHeader<'_>) -> Result<Self, DecodeError> {
         let version = header.call.version;
-        let mut reader = Reader::new(frame, header.body_at, header.call.api.flexible(version));
+        let mut reader = Reader::of_body(frame, header.call, header.body_at);
         let mut request = Self {
             replica_id: if version < REPLICA_STATE_FROM {
                 reader.i32("replica_id")?
@@ -198,7 +198,7 @@ impl FetchRequest {
 
     fn read_forgotten(&mut self, version: i16, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
         for _ in 0..reader.count("forgotten_topics_data", topic_bytes_min(version))? {
-            let topic = self.topics.len() as u32; // bounded by ELEMENTS_MAX
+            let topic = self.topics.len() as u32; // bounded by the cap
             self.topics.push(topic_ref(version, reader)?);
             for _ in 0..reader.count("forgotten partitions", 4)? {
                 self.forgotten.push(Forgotten {

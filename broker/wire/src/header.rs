@@ -14,6 +14,9 @@ use thiserror::Error;
 use crate::api::Api;
 use crate::reader::{DecodeError, Reader};
 
+/// Tags in a request's header: Kafka defines none.
+const TAGS_MAX: u32 = 16;
+
 /// What an answer must know of its request. It is small and copied into parked requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -62,7 +65,7 @@ pub enum HeaderError {
 impl<'a> RequestHeader<'a> {
     /// Reads the header at the front of `frame`, which begins with the API key.
     pub fn read(frame: &'a [u8]) -> Result<Self, HeaderError> {
-        let mut reader = Reader::new(frame, 0, false);
+        let mut reader = Reader::new(frame, 0, false, 0);
         let key = reader.i16("api_key")?;
         let version = reader.i16("api_version")?;
         let correlation_id = reader.i32("correlation_id")?;
@@ -77,7 +80,7 @@ impl<'a> RequestHeader<'a> {
             _ => return Err(HeaderError::Unsupported { key, version }),
         };
         let client_id = reader.nullable_string("client_id")?;
-        let mut reader = Reader::new(frame, reader.at(), api.flexible(version));
+        let mut reader = Reader::new(frame, reader.at(), api.flexible(version), TAGS_MAX);
         reader.skip_tags()?;
         Ok(Self {
             call: Call {

@@ -22,18 +22,23 @@ pub mod produce;
 mod reader;
 mod refusal;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod writer;
+
+#[cfg(test)]
+extern crate self as wire;
 
 /// The messages of the cold APIs.
 pub use kafka_protocol::messages;
 /// Text that is a slice of a frame.
 pub use kafka_protocol::protocol::StrBytes;
 
-pub use api::Api;
+pub use api::{Api, ELEMENTS_MAX};
 pub use cold::{EncodeError, Request, Response, decode, encode};
 pub use error::ErrorCode;
 pub use header::{Call, HeaderError, RequestHeader};
-pub use reader::{DecodeError, ELEMENTS_MAX, Fault};
+pub use reader::{DecodeError, Fault};
 pub use refusal::refusal;
 
 /// A topic id as kafka-protocol's messages hold it.

@@ -30,7 +30,7 @@ const LEADER_HINT_FROM: i16 = 10;
 #[derive(Clone, Debug)]
 pub struct ProduceRequest {
     frame: Bytes,
-    flexible: bool,
+    call: Call,
     body_at: usize,
     topics_at: usize,
     /// Replicas that must have the batch before the answer: −1 for all, 1 for the leader, 0 for no answer at all.
@@ -55,8 +55,7 @@ pub struct PartitionRecords<'a> {
 impl ProduceRequest {
     /// Checks the whole body: every length against what is left, names for UTF-8.
     pub(crate) fn decode(frame: &Bytes, header: &RequestHeader<'_>) -> Result<Self, DecodeError> {
-        let flexible = header.call.api.flexible(header.call.version);
-        let mut reader = Reader::new(frame, header.body_at, flexible);
+        let mut reader = Reader::of_body(frame, header.call, header.body_at);
         reader.nullable_string("transactional_id")?;
         let acks = reader.i16("acks")?;
         let timeout_ms = reader.i32("timeout_ms")?;
@@ -69,7 +68,7 @@ impl ProduceRequest {
         walk.reader.skip_tags()?;
         Ok(Self {
             frame: frame.clone(),
-            flexible,
+            call: header.call,
             body_at: header.body_at,
             topics_at,
             acks,
@@ -81,12 +80,12 @@ impl ProduceRequest {
     /// The id of a transactional producer; none for all others.
     #[must_use]
     pub fn transactional_id(&self) -> Option<&str> {
-        Reader::new(&self.frame, self.body_at, self.flexible)
+        Reader::of_body(&self.frame, self.call, self.body_at)
             .nullable_string("transactional_id")
             .expect("checked by decode")
     }
 
-    /// How many partitions the request has records for; at most `ELEMENTS_MAX`.
+    /// How many partitions the request has records for; below `ELEMENTS_MAX`.
     #[must_use]
     pub fn partitions_count(&self) -> usize {
         self.partitions_count as usize
@@ -95,7 +94,7 @@ impl ProduceRequest {
     /// The partitions in the request's order, which is also that of `ProduceAnswer::partitions`.
     #[must_use]
     pub fn partitions(&self) -> Partitions<'_> {
-        let reader = Reader::new(&self.frame, self.topics_at, self.flexible);
+        let reader = Reader::of_body(&self.frame, self.call, self.topics_at);
         Partitions {
             frame: &self.frame,
             walk: Walk::begin(reader).expect("checked by decode"),
@@ -112,7 +111,7 @@ impl ProduceRequest {
             partitions: Vec::with_capacity(self.partitions_count()),
             nodes: Vec::new(),
         };
-        let reader = Reader::new(&self.frame, self.topics_at, self.flexible);
+        let reader = Reader::of_body(&self.frame, self.call, self.topics_at);
         let mut walk = Walk::begin(reader).expect("checked by decode");
         while let Some(found) = walk.next().expect("checked by decode") {
             // Two entries of one topic are told apart by the place its name has in the frame.

@@ -4,9 +4,7 @@
 
 use thiserror::Error;
 
-/// 64 Ki elements and tags in one request: a site has at most some thousands of partitions, and at about 200 bytes an
-/// element in memory a frame that asks for all of them costs 13 MiB, below the 16 MiB it may have on the wire.
-pub const ELEMENTS_MAX: u32 = 64 * 1024;
+use crate::Call;
 
 /// Why bytes are not a request. The connection they came on is of no more use: the caller closes it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -31,7 +29,7 @@ pub enum Fault {
         /// Bytes behind this point.
         left: usize,
     },
-    /// An array claims more elements than `ELEMENTS_MAX` leaves.
+    /// An array claims more elements than the API's cap leaves.
     #[error("claims {claimed} elements where {left} more are allowed in one request")]
     TooMany {
         /// Elements claimed.
@@ -69,13 +67,20 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Starts at byte `at` of `frame`; `flexible` chooses compact lengths and tags.
-    pub(crate) fn new(frame: &'a [u8], at: usize, flexible: bool) -> Self {
+    /// Starts behind a request's header, by the rules of its API and version.
+    pub(crate) fn of_body(frame: &'a [u8], call: Call, body_at: usize) -> Self {
+        let flexible = call.api.flexible(call.version);
+        Self::new(frame, body_at, flexible, call.api.elements_max())
+    }
+
+    /// Starts at byte `at` of `frame`; `flexible` chooses compact lengths and tags, of which there may be, elements
+    /// of arrays included, `elements_max`.
+    pub(crate) fn new(frame: &'a [u8], at: usize, flexible: bool, elements_max: u32) -> Self {
         Self {
             frame,
             at: at.min(frame.len()),
             flexible,
-            elements_left: ELEMENTS_MAX,
+            elements_left: elements_max,
         }
     }
 
@@ -211,7 +216,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The count of an array whose elements take `element_bytes_min` bytes or more each. It is charged against
-    /// `ELEMENTS_MAX` and compared with what is left, so that a caller may reserve memory for it.
+    /// the cap and compared with what is left, so that a caller may reserve memory for it.
     pub(crate) fn nullable_count(
         &mut self,
         field: &'static str,

@@ -2,7 +2,7 @@
 //!
 //! kafka-protocol reserves memory for as many elements as an array claims, before it reads one: a frame of eleven bytes
 //! can ask for 25 GB and end the process. So no body reaches it before this walk has compared every count and every
-//! length with the bytes that are left and with `ELEMENTS_MAX`. The shapes follow Kafka's own schemas
+//! length with the bytes that are left and with the API's cap. The shapes follow Kafka's own schemas
 //! (clients/src/main/resources/common/message); a test holds them against kafka-protocol's encoders, all versions.
 
 use crate::reader::{DecodeError, Reader};
@@ -64,6 +64,17 @@ const fn span(from: i16, to: i16, name: &'static str, shape: Shape) -> Field {
     }
 }
 
+impl Field {
+    pub(crate) const fn in_version(&self, version: i16) -> bool {
+        self.from <= version && version <= self.to
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn shape(&self) -> &Shape {
+        &self.shape
+    }
+}
+
 /// Checks the body of a request of `version` that `reader` stands before, and leaves it behind the body.
 pub(crate) fn walk(
     fields: &'static [Field],
@@ -71,7 +82,7 @@ pub(crate) fn walk(
     reader: &mut Reader<'_>,
 ) -> Result<(), DecodeError> {
     for field in fields {
-        if field.from <= version && version <= field.to {
+        if field.in_version(version) {
             walk_shape(field.name, &field.shape, version, reader)?;
         }
     }
@@ -105,7 +116,7 @@ fn walk_shape(
             let flexible = reader.flexible();
             let bytes_min = fields
                 .iter()
-                .filter(|field| field.from <= version && version <= field.to)
+                .filter(|field| field.in_version(version))
                 .map(|field| bytes_min(&field.shape, flexible))
                 .sum::<usize>()
                 + usize::from(flexible);
