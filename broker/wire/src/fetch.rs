@@ -151,7 +151,9 @@ impl FetchRequest {
         reader.tags(|tag, inner| {
             match tag {
                 0 => request.cluster_id = inner.nullable_string("cluster_id")?.map(Into::into),
-                1 => request.replica_id = inner.i32("replica_state.replica_id")?,
+                1 if version >= REPLICA_STATE_FROM => {
+                    request.replica_id = inner.i32("replica_state.replica_id")?;
+                }
                 _ => {}
             }
             Ok(())
