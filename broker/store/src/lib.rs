@@ -5,13 +5,41 @@
 //! background work in between: the sweep that writes extents out, checkpoints, freeing. Other threads share the read
 //! side. There are no threads, no async and no clock in here, and nothing outside this crate knows the bytes.
 
+mod alloc;
+mod apply;
+mod ckpt;
+mod dirty;
+mod disk;
+mod extent_io;
 pub mod format;
+mod group;
 pub mod io;
 mod ops;
+mod parts;
 pub mod phase;
+mod publish;
+mod recover;
+mod ring;
+mod stats;
+mod sweep;
+mod view;
+mod work;
+mod writer;
 
+pub use disk::{Disk, DiskError, Reserved};
+pub use format::checkpoint::{SiteEntry, SiteSnapshot};
 pub use format::extent::{Class, SlotLife};
 pub use format::superblock::{DiskState, Superblock};
 pub use io::{Io, LinuxIo, MemIo};
 pub use model::window::PartIx;
-pub use ops::{Append, Config, FormatConfig, NewExtent, Op, Outcome, PartSettings, Queue, Swap};
+pub use ops::{
+    Append, CONTROL_BYTES_MAX, Config, FormatConfig, GROUP_BYTES_MAX, GROUP_ENTRIES_MAX, NewExtent,
+    Op, Outcome, PartSettings, Queue, Swap,
+};
+pub use recover::{
+    JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN, Note, OpenError, Recovered, Replica, read_superblock,
+};
+pub use stats::Stats;
+pub use view::View;
+pub use work::Work;
+pub use writer::Committed;

@@ -241,6 +241,8 @@ pub enum Outcome {
     Stale,
     /// The replica is not on this disk any more, or waits for its hole to be accepted: nothing was done.
     NoReplica,
+    /// The disk failed in this group: whether it reached the medium is unknown.
+    Failed,
 }
 
 /// Operations that wait for a disk, each with what its owner wants to know it by.

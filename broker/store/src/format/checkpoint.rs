@@ -8,7 +8,8 @@
 //! then       body: next_part u32 (no partition ever had this number or a higher one), then a u32 count of open extents,
 //!            the open extents, a count of partitions, the partitions, the site log:
 //!   open extent   slot u32 · gen u32 · opened_at i64 (trusted, 0: not) · crc_at u32 (file position; 0: unknown) · crc u32 over
-//!                 [4096, crc_at) · index u32 · aborted u32 · index entries of 16 B · aborted transactions of 32 B
+//!                 [4096, crc_at) · index u32 · aborted u32 · tail u32 · zero u32 · index entries of 16 B · aborted
+//!                 transactions of 32 B · tail: the bytes of its last, partial page, so that a replay reads none
 //!   partition     len u32 · bytes: postcard `PartitionRow`, then sections {tag u16 · must u8 · zero u8 · len u32 · bytes}
 //!                 1 producer windows · 2–15 reserved; an unknown one with must = 1 refuses, else it is skipped
 //!   site log      len u32 · bytes: postcard `SiteLog`
@@ -129,6 +130,8 @@ pub struct OpenExtent {
     pub crc: u32,
     /// Its index so far.
     pub index: Vec<IndexEntry>,
+    /// The bytes of its last, partial page.
+    pub tail: Vec<u8>,
 }
 
 /// A partition as of S.
@@ -229,20 +232,21 @@ impl BodyWriter {
         &mut self,
         life: SlotLife,
         opened_at: WallMs,
-        crc_at: u32,
-        crc: u32,
+        (crc_at, crc): (u32, u32),
         index: &[IndexEntry],
+        tail: &[u8],
     ) {
         for word in [life.slot, life.generation] {
-            self.out.extend_from_slice(&word.to_le_bytes());
+            self.word(word);
         }
         self.out.extend_from_slice(&opened_at.0.to_le_bytes());
-        for word in [crc_at, crc, index.len() as u32, 0] {
-            self.out.extend_from_slice(&word.to_le_bytes());
+        for word in [crc_at, crc, index.len() as u32, 0, tail.len() as u32, 0] {
+            self.word(word);
         }
         for entry in index {
             entry.encode(&mut self.out);
         }
+        self.out.extend_from_slice(tail);
     }
 
     /// One partition; `windows` appends its section.
@@ -286,11 +290,19 @@ impl Body {
             ..Self::default()
         };
         for _ in 0..reader.u32()? {
-            let head = reader.take(32)?;
+            let head = reader.take(40)?;
             let (index, aborted) = (head.u32_at(24) as usize, head.u32_at(28) as usize);
             let entries = reader.take(index.saturating_mul(INDEX_ENTRY_BYTES))?;
             // Transactions are not built: whatever list a later release left is its own.
             reader.take(aborted.saturating_mul(ABORTED_BYTES))?;
+            let tail = reader.take(head.u32_at(32) as usize)?;
+            if tail.len() >= PAGE {
+                return Err(Fault::Field {
+                    what: WHAT,
+                    field: "tail",
+                    value: tail.len() as u64,
+                });
+            }
             body.open.push(OpenExtent {
                 life: SlotLife {
                     slot: head.u32_at(0),
@@ -303,6 +315,7 @@ impl Body {
                     .chunks_exact(INDEX_ENTRY_BYTES)
                     .map(IndexEntry::decode)
                     .collect(),
+                tail: tail.to_vec(),
             });
         }
         for _ in 0..reader.u32()? {
