@@ -8,10 +8,11 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::diagnostic::Diagnostic;
+use crate::doors::{Door, DoorKind};
 use crate::parse::{FILE_BYTES_MAX, parse};
 use crate::plan::{Plan, plan};
 use crate::quota::TopicQuota;
-use crate::schema::{Door, DoorKind, Keep, OnFull, Site, Topic};
+use crate::schema::{Keep, OnFull, Site, Topic};
 use crate::units::{format_duration_ms, format_size};
 
 /// A site file that can't be used.

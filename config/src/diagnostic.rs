@@ -85,8 +85,12 @@ impl<'t> Faults<'t> {
         (line, before[line_start..].chars().count() + 1)
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.found.borrow().len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.found.borrow().is_empty()
+        self.count() == 0
     }
 
     /// Everything, in the order of the file, each once.

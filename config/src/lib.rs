@@ -8,6 +8,7 @@
 mod blob;
 pub mod check;
 mod diagnostic;
+mod doors;
 pub mod names;
 mod parse;
 pub mod plan;
@@ -19,6 +20,7 @@ pub mod units;
 pub use blob::{BODY_BYTES_MAX, BlobFault, VERSION};
 pub use check::{LoadFault, load};
 pub use diagnostic::Diagnostic;
+pub use doors::{Bind, Door, DoorKind, Listener, Listeners};
 pub use parse::{FILE_BYTES_MAX, parse};
 pub use plan::{Plan, plan, plan_with};
 pub use schema::*;

@@ -83,7 +83,16 @@ fn read<'t>(mut file: Reader<'_, 't>, faults: &Faults<'t>) -> Option<Site> {
     let node_tables = nodes_item
         .map(|item| item.tables("write [[node]]"))
         .unwrap_or_default();
+    let before = faults.count();
     let nodes = nodes::read(node_tables, appliance.is_some(), faults);
+    let listeners_table = file
+        .item("listeners")
+        .and_then(|item| item.table("write [listeners]"));
+    let (listeners, spans) = listeners::read(listeners_table, &nodes, faults);
+    // What was not understood stands at its default, where it would only meet others by accident.
+    if faults.count() == before {
+        listeners::check_taken(&listeners, &spans, &nodes, faults);
+    }
     let witness = file.item("witness").and_then(|item| {
         let span = item.span();
         nodes::read_witness(item.table("write [witness]")?, span, &nodes, faults)
@@ -107,10 +116,6 @@ fn read<'t>(mut file: Reader<'_, 't>, faults: &Faults<'t>) -> Option<Site> {
         .item("defaults")
         .and_then(|item| item.table("write [defaults]"));
     let defaults = topics::read_defaults(defaults_item, nodes.len(), faults);
-    let listeners_table = file
-        .item("listeners")
-        .and_then(|item| item.table("write [listeners]"));
-    let listeners = listeners::read(listeners_table, &nodes, faults);
     let topic_tables = file
         .item("topic")
         .map(|item| item.tables("write [[topic]]"))
@@ -184,6 +189,11 @@ fn read_head(mut table: Reader<'_, '_>, faults: &Faults<'_>) -> Head {
 /// `{ file = "…" }`, or two of them with ids while one key replaces the other.
 fn read_secret(item: &Item<'_, '_>, faults: &Faults<'_>) -> Vec<SecretFile> {
     const RIGHT: &str = "name a file, such as secret = { file = \"plant-7.key\" }; a secret never stands here in clear";
+    if !item.is_array() && !item.is_table() {
+        // The value is not shown: it may be the secret itself.
+        faults.add(&item.span(), format!("`site.secret` is no table; {RIGHT}"));
+        return Vec::new();
+    }
     let tables = if item.is_array() {
         item.tables(RIGHT)
     } else {

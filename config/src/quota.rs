@@ -410,3 +410,106 @@ impl Dealer<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn site(topics: &str) -> Site {
+        let head = "[site]\nname = 'x'\n[[node]]\n\
+            disk = [{ path = 'd', use = '100GiB' }, { path = 'e', use = '50GiB' }]\n";
+        crate::parse(&format!("{head}{topics}"), "s.toml").unwrap()
+    }
+
+    fn dealt(site: &Site) -> SiteQuotas {
+        site_quotas(site, &known_disks(site))
+    }
+
+    #[test]
+    fn the_class_is_the_smallest_that_holds_the_batch() {
+        assert_eq!(extent_for(1_000_000), MIB);
+        assert_eq!(extent_for(1_048_588), 8 * MIB);
+        assert_eq!(extent_for(8 << 20), 64 * MIB);
+    }
+
+    #[test]
+    fn a_named_quota_is_reserved_with_one_extent_on_the_emptiest_disk() {
+        let site = site("[[topic]]\nname = 't'\npartitions = 8\nretention = { bytes = '10GiB' }\n");
+        let quotas = dealt(&site);
+        let on = |disk: usize| quotas.disks[0][disk].replicas.len();
+        assert_eq!(
+            (on(0), on(1)),
+            (6, 2),
+            "98 GiB and 48 GiB, 10 GiB at a time from whichever has more"
+        );
+        assert_eq!(
+            quotas.disks[0][1].reserved_bytes,
+            2 * ((10 << 30) + 8 * MIB)
+        );
+        assert!(quotas.misfits.is_empty());
+    }
+
+    #[test]
+    fn shares_split_what_named_quotas_leave_and_spare_a_tenth() {
+        let site = site(
+            "[[topic]]\nname = 'shared'\npartitions = 3\n[[topic]]\nname = 'named'\npartitions = 1\n\
+            retention = { bytes = '10GiB' }\n",
+        );
+        let quotas = dealt(&site);
+        let share = quotas.topics[0].quota_bytes.unwrap();
+        for disk in &quotas.disks[0] {
+            let shared = disk
+                .replicas
+                .iter()
+                .filter(|(topic, _)| *topic == 0)
+                .count() as u64;
+            let named = disk.reserved_bytes - shared * (share + 8 * MIB);
+            let offered = disk.space.unwrap().topics_bytes - named;
+            assert!(
+                shared * (share + 8 * MIB) <= offered / 10 * 9 + 9,
+                "a tenth stays"
+            );
+            assert!(disk.left().unwrap() >= offered / 10);
+        }
+        let tightest = quotas.disks[0]
+            .iter()
+            .map(|disk| disk.left().unwrap())
+            .min()
+            .unwrap();
+        let tenth = quotas.disks[0]
+            .iter()
+            .map(|disk| disk.space.unwrap().topics_bytes / 10)
+            .max()
+            .unwrap();
+        assert!(
+            tightest < tenth + 3 * MIB,
+            "and no more on the tightest disk"
+        );
+    }
+
+    #[test]
+    fn a_disk_of_unknown_size_takes_named_quotas_and_gives_no_shares() {
+        let text = "[site]\nname = 'x'\n[[node]]\n[[topic]]\nname = 'n'\nretention = { bytes = '1TB' }\n[[topic]]\nname = 's'\n";
+        let site = crate::parse(text, "s.toml").unwrap();
+        let quotas = dealt(&site);
+        assert_eq!(quotas.topics[1].quota_bytes, None);
+        assert_eq!(quotas.disks[0][0].left(), None);
+        // Its machine knows, and there it does not fit.
+        let known = site_quotas(&site, &vec![vec![Some(1 << 40)]]);
+        assert_eq!(known.misfits.len(), 1);
+        assert_eq!(known.misfits[0].topic, 0);
+    }
+
+    #[test]
+    fn what_is_divided_up_is_all_there_is() {
+        for bytes in [256 * MIB, 24 << 30, 4_000_000_000_000] {
+            let space = DiskSpace::of(bytes, 64 * MIB);
+            let sum = space.journal_bytes
+                + space.checkpoint_bytes
+                + space.internal_bytes
+                + space.topics_bytes;
+            assert_eq!(sum, bytes);
+        }
+    }
+}

@@ -5,26 +5,24 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::nodes::ReadNode;
 use crate::diagnostic::{Faults, Span};
+use crate::doors::{Bind, DoorKind, Listener, Listeners};
 use crate::reader::Reader;
-use crate::schema::*;
 
 /// Listeners of one door.
 const LISTENERS_MAX: usize = 8;
 
-/// Without a table: loopback open, everything else closed.
+/// The listeners and where each stands, in the order of [`Listeners::all`]. Without a table: loopback open,
+/// everything else closed.
 pub(super) fn read(
     table: Option<Reader<'_, '_>>,
     nodes: &[ReadNode],
     faults: &Faults<'_>,
-) -> Listeners {
-    let (listeners, spans) = table
+) -> (Listeners, Vec<Span>) {
+    table
         .map(|table| read_table(table, nodes, faults))
-        .unwrap_or_default();
-    check_taken(&listeners, &spans, nodes, faults);
-    listeners
+        .unwrap_or_default()
 }
 
-/// The listeners and where each stands, in the order of [`Listeners::all`].
 fn read_table(
     mut table: Reader<'_, '_>,
     nodes: &[ReadNode],
@@ -125,7 +123,12 @@ fn read_one(mut table: Reader<'_, '_>, nodes: &[ReadNode], faults: &Faults<'_>) 
 
 /// No two doors on one port of one machine, also not where one of them takes every address. Nodes are on one machine
 /// if they have one address.
-fn check_taken(listeners: &Listeners, spans: &[Span], nodes: &[ReadNode], faults: &Faults<'_>) {
+pub(super) fn check_taken(
+    listeners: &Listeners,
+    spans: &[Span],
+    nodes: &[ReadNode],
+    faults: &Faults<'_>,
+) {
     let several = nodes.len() > 1;
     let mut taken: BTreeMap<(IpAddr, u16), Vec<(IpAddr, String)>> = BTreeMap::new();
     for ReadNode { node, span } in nodes {

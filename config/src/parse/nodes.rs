@@ -41,21 +41,31 @@ pub(super) fn read<'a, 't>(
     nodes
 }
 
-/// What may be there only once in a site: each with the line that has it.
+/// What may be there only once in a site: each with the place that has it.
 #[derive(Default)]
-struct Unique(BTreeMap<(&'static str, String), usize>);
+struct Unique(BTreeMap<(&'static str, String), Span>);
 
 impl Unique {
     fn check(&mut self, what: &'static str, value: String, span: &Span, faults: &Faults<'_>) {
-        let line = faults.line(span);
-        let first = *self.0.entry((what, value)).or_insert(line);
-        if first != line {
+        let found = faults.found(span);
+        self.check_as(&found, what, value, span, faults);
+    }
+
+    /// The same for a value that messages show as `shown`.
+    fn check_as(
+        &mut self,
+        shown: &str,
+        what: &'static str,
+        value: String,
+        span: &Span,
+        faults: &Faults<'_>,
+    ) {
+        let first = self.0.entry((what, value)).or_insert_with(|| span.clone());
+        if first != span {
+            let line = faults.line(first);
             faults.add(
                 span,
-                format!(
-                    "{} is the {what} of line {first} already; each needs its own",
-                    faults.found(span)
-                ),
+                format!("{shown} is the {what} of line {line} already; each needs its own"),
             );
         }
     }
@@ -73,16 +83,26 @@ fn read_node(
     let name = table
         .item("name")
         .and_then(|item| item.string("a name such as \"a\" would be right"));
-    if let Some(name) = &name {
-        check_plain_name(name, "a node's name", faults);
-        unique.check("name", name.value.clone(), &name.span, faults);
-    }
-    // The first letters of the alphabet, as in the examples.
-    let name = name.map_or_else(
-        || ((b'a' + (at % 26) as u8) as char).to_string(),
-        |name| name.value,
-    );
     let span = table.span.clone();
+    let name = match name {
+        Some(name) => {
+            check_plain_name(&name, "a node's name", faults);
+            unique.check("name", name.value.clone(), &name.span, faults);
+            name.value
+        }
+        None => {
+            // The first letters of the alphabet, as in the examples.
+            let letter = ((b'a' + (at % 26) as u8) as char).to_string();
+            unique.check_as(
+                &format!("\"{letter}\", this node's name if it has none,"),
+                "name",
+                letter.clone(),
+                &span,
+                faults,
+            );
+            letter
+        }
+    };
     let address = match table.item("address") {
         Some(item) => item.address(),
         None => {

@@ -116,7 +116,7 @@ fn read_replication(
     {
         let value = u16::try_from(found.value).expect("the range above fits");
         if value > replication {
-            faults.add(&found.span, format!("`{}` is {value}, but there are {replication} replicas: acks=all could never succeed; {replication} or less would be right", table.name("min_insync")));
+            faults.add(&found.span, format!("`{}` is {value}, beyond the {replication} of `replication`: acks=all could never succeed; {replication} or less would be right", table.name("min_insync")));
         }
         min_insync = Some(value);
     } else if let Some(inherited) = unsaid.1 {
@@ -182,7 +182,7 @@ pub(super) fn read<'a, 't>(
         );
     }
     let nodes = u16::try_from(nodes.clamp(1, NODES_MAX)).expect("at most five");
-    let mut names: BTreeMap<String, (String, usize)> = BTreeMap::new();
+    let mut names: BTreeMap<String, Located<String>> = BTreeMap::new();
     tables
         .into_iter()
         .take(TOPICS_MAX)
@@ -194,7 +194,7 @@ fn read_topic(
     mut table: Reader<'_, '_>,
     defaults: &Defaults,
     nodes: u16,
-    names: &mut BTreeMap<String, (String, usize)>,
+    names: &mut BTreeMap<String, Located<String>>,
     faults: &Faults<'_>,
 ) -> ReadTopic {
     let mut asks = table.span.clone();
@@ -265,7 +265,7 @@ fn read_topic(
 
 fn check_name(
     name: &Located<String>,
-    names: &mut BTreeMap<String, (String, usize)>,
+    names: &mut BTreeMap<String, Located<String>>,
     faults: &Faults<'_>,
 ) {
     let found = faults.found(&name.span);
@@ -282,19 +282,19 @@ fn check_name(
             format!("`topic.name` is {found}, which {fault}"),
         ),
     }
-    let line = faults.line(&name.span);
-    let (other, first) = names
+    let other = names
         .entry(collision_key(name))
-        .or_insert_with(|| (name.value.clone(), line))
-        .clone();
-    if first == line {
+        .or_insert_with(|| name.clone());
+    if other.span == name.span {
         return;
     }
-    let message = if other == name.value {
-        format!("topic {found} is there already, in line {first}; each topic stands once")
+    let line = faults.line(&other.span);
+    let message = if other.value == name.value {
+        format!("topic {found} is there already, in line {line}; each topic stands once")
     } else {
         format!(
-            "topic {found} collides with \"{other}\" of line {first}: metrics write '.' as '_', so Kafka refuses the two together"
+            "topic {found} collides with \"{}\" of line {line}: metrics write '.' as '_', so Kafka refuses the two together",
+            other.value
         )
     };
     faults.add(&name.span, message);
