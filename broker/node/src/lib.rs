@@ -6,6 +6,7 @@
 pub mod catalog;
 pub mod coordinator;
 pub mod group;
+pub mod offsets;
 mod outbox;
 pub mod partition;
 pub mod sitelog;

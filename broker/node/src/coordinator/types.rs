@@ -154,6 +154,14 @@ pub struct Record {
     pub value: Option<Vec<u8>>,
 }
 
+impl Record {
+    /// Bytes of key and value.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.key.len() + self.value.as_ref().map_or(0, Vec::len)
+    }
+}
+
 /// What the shell does for the coordinator, in the order given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -174,4 +182,25 @@ pub enum Effect {
         /// With what.
         reply: GroupReply,
     },
+}
+
+/// What the coordinator holds, for people and for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Groups known, empty ones included.
+    pub groups: usize,
+    /// Members of all groups.
+    pub members: usize,
+    /// Committed offsets.
+    pub offsets: usize,
+    /// Bytes of [`crate::group::MEMBERS_BYTES_MAX`].
+    pub members_bytes: usize,
+    /// Bytes of [`crate::group::OFFSETS_BYTES_MAX`].
+    pub offsets_bytes: usize,
+    /// Requests that wait for the lease.
+    pub parked: usize,
+    /// Batches that are not decided.
+    pub in_flight: usize,
+    /// Records that could not be read while loading.
+    pub record_faults: u64,
 }

@@ -404,6 +404,9 @@ pub enum GroupError {
     /// try again, and members that are in stay in.
     #[error("the coordinator can't do that now")]
     CoordinatorNotAvailable,
+    /// INVALID_REQUEST: a name beyond [`super::NAME_BYTES_MAX`].
+    #[error("a name in the request is too long")]
+    InvalidRequest,
     /// INVALID_GROUP_ID.
     #[error("the group id is empty")]
     InvalidGroupId,

@@ -1,0 +1,766 @@
+//! Scenarios of groups and their coordinator, as texts beside this file, and properties under random members.
+//!
+//! A scenario's commands are told to one coordinator over one partition's log, kept here; behind `----` stands what it
+//! wants done. `HOWDAH_UPDATE=1` writes the expectations anew, for a person to read.
+#![allow(clippy::unwrap_used)]
+
+use core::fmt::Write as _;
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use model::{Instant, LeaderEpoch, Offset, Uuid, WallMs};
+
+use super::*;
+use crate::group::records::{GroupValue, read_group_key};
+use crate::group::{
+    Commit, CommittedOffset, FetchOffsets, Heartbeat, Join, Leave, Leaver, Protocol, Sync,
+    TopicPartitionName,
+};
+use crate::offsets::records::{OffsetKey, OffsetValue};
+
+mod properties;
+
+/// All groups of the scenarios hash here: one partition is enough to tell.
+const GROUP: &str = "g";
+
+/// A coordinator, and the log of the one partition that it leads.
+struct World {
+    now: Instant,
+    coordinator: Coordinator,
+    log: Vec<Record>,
+    /// Appends that have no place in the log yet.
+    waiting: BTreeMap<AppendId, Vec<Record>>,
+    epoch: LeaderEpoch,
+    out: Outbox<Effect>,
+    said: String,
+    /// Names given to appends in the texts, counted from 1 in each world.
+    appends: Vec<AppendId>,
+}
+
+impl World {
+    fn new(settings: Settings) -> Self {
+        Self {
+            now: Instant(0),
+            coordinator: Coordinator::new(settings),
+            log: Vec::new(),
+            waiting: BTreeMap::new(),
+            epoch: LeaderEpoch::NONE,
+            out: Outbox::new(),
+            said: String::new(),
+            appends: Vec::new(),
+        }
+    }
+
+    fn partition() -> u32 {
+        partition_of(GROUP, GROUP_PARTITIONS)
+    }
+
+    fn tell(&mut self, input: Input) -> Vec<Effect> {
+        self.coordinator.step(self.now, input, &mut self.out);
+        let effects: Vec<Effect> = self.out.drain().collect();
+        for effect in &effects {
+            if let Effect::Append {
+                append, records, ..
+            } = effect
+            {
+                assert!(
+                    !records.is_empty()
+                        && records.iter().map(Record::bytes).sum::<usize>() <= APPEND_BYTES_MAX
+                );
+                self.waiting.insert(*append, records.clone());
+                self.appends.push(*append);
+            }
+        }
+        self.check_pools();
+        effects
+    }
+
+    /// What the pools say is what is there: nothing leaks, nothing is given back twice.
+    fn check_pools(&self) {
+        if self.coordinator.stats().in_flight > 0 {
+            return;
+        }
+        let costs = self
+            .coordinator
+            .shards
+            .iter()
+            .map(|shard| shard.groups.cost());
+        let (members, offsets) = costs.fold((0, 0), |sum, cost| (sum.0 + cost.0, sum.1 + cost.1));
+        let stats = self.coordinator.stats();
+        assert_eq!(
+            (stats.members_bytes, stats.offsets_bytes),
+            (members, offsets)
+        );
+    }
+
+    /// Gives an append its place in the log.
+    fn place(&mut self, append: AppendId) -> Vec<Effect> {
+        let records = self.waiting.remove(&append).unwrap();
+        let base_offset = Offset(self.log.len() as i64);
+        self.log.extend(records);
+        self.tell(Input::Appended {
+            partition: Self::partition(),
+            append,
+            base_offset,
+        })
+    }
+
+    fn commit_all(&mut self) -> Vec<Effect> {
+        let end = Offset(self.log.len() as i64);
+        self.tell(Input::Committed {
+            partition: Self::partition(),
+            end,
+        })
+    }
+
+    fn load(&mut self) -> Vec<Effect> {
+        let (partition, epoch) = (Self::partition(), self.epoch);
+        let mut effects = Vec::new();
+        for (offset, record) in (0..).map(Offset).zip(self.log.clone()) {
+            let Record { key, value } = record;
+            effects.extend(self.tell(Input::Record {
+                partition,
+                epoch,
+                offset,
+                key,
+                value,
+            }));
+        }
+        effects.extend(self.tell(Input::Loaded { partition, epoch }));
+        effects
+    }
+
+    fn ask(&mut self, ticket: u64, request: GroupRequest) -> Vec<Effect> {
+        self.tell(Input::Request {
+            ticket: Ticket(ticket),
+            request: Box::new(request),
+        })
+    }
+
+    /// Runs one line of a scenario.
+    fn command(&mut self, line: &str) {
+        let mut words = line.split_whitespace().peekable();
+        if words.next_if_eq(&"at").is_some() {
+            let at = self.run_until(time(words.next().unwrap()));
+            self.now = at;
+            self.due();
+        }
+        let Some(verb) = words.next() else { return };
+        let words = Words(words.collect());
+        let effects = self.act(verb, &words);
+        self.say(effects);
+    }
+
+    /// Ticks whenever the coordinator asks for it on the way to `at`.
+    fn run_until(&mut self, at: Instant) -> Instant {
+        assert!(at >= self.now, "a scenario goes back in time");
+        while let Some(deadline) = self
+            .coordinator
+            .deadline()
+            .filter(|deadline| *deadline <= at)
+        {
+            let before = self.now;
+            self.now = self.now.max(deadline);
+            self.due();
+            let again = self
+                .coordinator
+                .deadline()
+                .filter(|again| *again <= self.now);
+            assert!(
+                again.is_none(),
+                "due again at once at {before:?}: the shell would spin"
+            );
+        }
+        at
+    }
+
+    fn due(&mut self) {
+        let effects = self.tell(Input::Tick);
+        self.say(effects);
+    }
+
+    fn act(&mut self, verb: &str, words: &Words<'_>) -> Vec<Effect> {
+        let partition = Self::partition();
+        let ticket = words.number("ticket").unwrap_or_default();
+        let group = GROUP.to_owned();
+        match verb {
+            "tick" => self.tell(Input::Tick),
+            "lease" => self.tell(Input::Lease {
+                until: time(words.0[0]),
+            }),
+            "clock" => {
+                let trusted = words.0[0].parse().ok().map(WallMs);
+                self.tell(Input::Clock { trusted })
+            }
+            "elect" => {
+                self.epoch = LeaderEpoch(i32::try_from(words.number("epoch").unwrap()).unwrap());
+                // What had no place in the log when the leader changed never gets one.
+                self.waiting.clear();
+                self.tell(Input::Elected {
+                    partition,
+                    epoch: self.epoch,
+                })
+            }
+            "load" => self.load(),
+            "resign" => self.tell(Input::Resigned { partition }),
+            "place" => {
+                let waiting: Vec<AppendId> = self.waiting.keys().copied().collect();
+                waiting
+                    .into_iter()
+                    .flat_map(|append| self.place(append))
+                    .collect()
+            }
+            "commit-log" => self.commit_all(),
+            "store" => {
+                let waiting: Vec<AppendId> = self.waiting.keys().copied().collect();
+                let mut effects: Vec<Effect> = waiting
+                    .into_iter()
+                    .flat_map(|append| self.place(append))
+                    .collect();
+                effects.extend(self.commit_all());
+                effects
+            }
+            "fail" => {
+                let append = self.appends[words.0[0].parse::<usize>().unwrap() - 1];
+                let failure = match words.0[1] {
+                    "not-leader" => AppendFailure::NotLeader,
+                    _ => AppendFailure::Unavailable,
+                };
+                self.waiting.remove(&append);
+                self.tell(Input::AppendFailed {
+                    partition,
+                    append,
+                    failure,
+                })
+            }
+            "delete-topic" => self.tell(Input::TopicDeleted {
+                topic: words.0[0].to_owned(),
+            }),
+            "join" => self.ask(ticket, GroupRequest::Join(words.join(ticket))),
+            "sync" => self.ask(
+                ticket,
+                GroupRequest::Sync(Sync {
+                    group,
+                    generation: words.generation(),
+                    member: words.member(),
+                    instance: words.text("instance"),
+                    protocol_type: words.text("type"),
+                    protocol: words.text("protocol"),
+                    assignments: words
+                        .pairs("assign")
+                        .map(|(id, bytes)| (expand(id), bytes.as_bytes().to_vec()))
+                        .collect(),
+                }),
+            ),
+            "beat" => self.ask(
+                ticket,
+                GroupRequest::Heartbeat(Heartbeat {
+                    group,
+                    generation: words.generation(),
+                    member: words.member(),
+                    instance: words.text("instance"),
+                }),
+            ),
+            "leave" => {
+                let ids = words.list("members").map(|id| Leaver {
+                    member: expand(id),
+                    instance: None,
+                });
+                let statics = words.pairs("static").map(|(id, instance)| Leaver {
+                    member: expand(id),
+                    instance: Some(instance.to_owned()),
+                });
+                let members = ids.chain(statics).collect();
+                self.ask(ticket, GroupRequest::Leave(Leave { group, members }))
+            }
+            "commit" => self.ask(ticket, GroupRequest::Commit(words.commit())),
+            "fetch" => self.ask(
+                ticket,
+                GroupRequest::FetchOffsets(FetchOffsets {
+                    group,
+                    partitions: words.partitions(),
+                    require_stable: false,
+                }),
+            ),
+            "describe" => self.ask(ticket, GroupRequest::Describe { group }),
+            "list" => {
+                let list = List {
+                    states: words.list("states").map(str::to_owned).collect(),
+                    types: words.list("types").map(str::to_owned).collect(),
+                };
+                self.ask(ticket, GroupRequest::List(list))
+            }
+            "delete" => self.ask(ticket, GroupRequest::Delete { group }),
+            "delete-offsets" => {
+                let partitions = words.partitions().unwrap();
+                self.ask(ticket, GroupRequest::DeleteOffsets { group, partitions })
+            }
+            "elsewhere" => self.ask(
+                ticket,
+                GroupRequest::Describe {
+                    group: "other".to_owned(),
+                },
+            ),
+            other => panic!("no command {other:?}"),
+        }
+    }
+
+    fn say(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Append {
+                    append, records, ..
+                } => {
+                    let name = self
+                        .appends
+                        .iter()
+                        .position(|known| *known == append)
+                        .unwrap()
+                        + 1;
+                    writeln!(self.said, "append {name}").unwrap();
+                    for record in &records {
+                        writeln!(self.said, "  {}", shorten(&record_text(record))).unwrap();
+                    }
+                }
+                Effect::Reply { ticket, reply } => {
+                    writeln!(
+                        self.said,
+                        "reply {} {}",
+                        ticket.0,
+                        shorten(&reply_text(&reply))
+                    )
+                    .unwrap();
+                }
+            }
+        }
+    }
+}
+
+/// A command's words: `key=value`, or bare.
+struct Words<'a>(Vec<&'a str>);
+
+impl<'a> Words<'a> {
+    fn text(&self, key: &str) -> Option<String> {
+        self.value(key).map(str::to_owned)
+    }
+
+    fn value(&self, key: &str) -> Option<&'a str> {
+        self.0
+            .iter()
+            .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+    }
+
+    fn number(&self, key: &str) -> Option<u64> {
+        self.value(key).map(|value| value.parse().unwrap())
+    }
+
+    fn list(&self, key: &str) -> impl Iterator<Item = &'a str> {
+        self.value(key)
+            .into_iter()
+            .flat_map(|value| value.split(','))
+    }
+
+    fn pairs(&self, key: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.list(key)
+            .map(|pair| pair.split_once(':').unwrap_or((pair, "")))
+    }
+
+    fn member(&self) -> String {
+        self.value("member").map_or_else(String::new, expand)
+    }
+
+    fn generation(&self) -> i32 {
+        self.value("gen")
+            .map_or(-1, |generation| generation.parse().unwrap())
+    }
+
+    fn millis(&self, key: &str, otherwise: i32) -> i32 {
+        self.value(key).map_or(otherwise, |value| {
+            i32::try_from(time(value).0 / 1_000_000).unwrap()
+        })
+    }
+
+    fn join(&self, ticket: u64) -> Join {
+        let version = self.number("v").unwrap_or(9);
+        let protocols: Vec<_> = self.pairs("protocols").collect();
+        let protocols = if protocols.is_empty() {
+            vec![("range", "")]
+        } else {
+            protocols
+        };
+        let protocol = |(name, metadata): (&str, &str)| Protocol {
+            name: name.to_owned(),
+            metadata: subscription(metadata),
+        };
+        Join {
+            group: self.text("group").unwrap_or_else(|| GROUP.to_owned()),
+            member: self.member(),
+            instance: self.text("instance"),
+            member_id_required: version >= 4,
+            can_skip_assignment: version >= 9,
+            client_id: self.text("client").unwrap_or_else(|| "c".to_owned()),
+            client_host: "/192.0.2.1".to_owned(),
+            session_timeout_ms: self.millis("session", 10_000),
+            rebalance_timeout_ms: self.millis("rebalance", 60_000),
+            protocol_type: self.text("type").unwrap_or_else(|| "consumer".to_owned()),
+            protocols: protocols.into_iter().map(protocol).collect(),
+            uuid: Uuid(u128::from(ticket).to_be_bytes()),
+        }
+    }
+
+    fn commit(&self) -> Commit {
+        let bare = self.0.iter().filter(|word| !word.contains('='));
+        let offset = |word: &&str| {
+            let mut parts = word.split(':');
+            let (topic, partition) = partition(parts.next().unwrap());
+            CommittedOffset {
+                topic,
+                partition,
+                offset: parts.next().unwrap().parse().unwrap(),
+                leader_epoch: parts.next().map_or(-1, |epoch| epoch.parse().unwrap()),
+                metadata: parts.next().map(|text| match text.strip_prefix('*') {
+                    Some(count) => "x".repeat(count.parse().unwrap()),
+                    None => text.to_owned(),
+                }),
+            }
+        };
+        Commit {
+            group: self.text("group").unwrap_or_else(|| GROUP.to_owned()),
+            generation: self.generation(),
+            member: self.member(),
+            instance: self.text("instance"),
+            retention_ms: self
+                .value("retention")
+                .map_or(-1, |value| value.parse().unwrap()),
+            offsets: bare.map(offset).collect(),
+        }
+    }
+
+    fn partitions(&self) -> Option<Vec<TopicPartitionName>> {
+        let bare = self.0.iter().filter(|word| !word.contains('='));
+        let partitions: Vec<_> = bare
+            .map(|word| {
+                let (topic, partition) = partition(word);
+                TopicPartitionName { topic, partition }
+            })
+            .collect();
+        (!partitions.is_empty()).then_some(partitions)
+    }
+}
+
+/// "t-3" is partition 3 of topic "t".
+fn partition(word: &str) -> (String, i32) {
+    let (topic, partition) = word.split_once('-').unwrap();
+    (topic.to_owned(), partition.parse().unwrap())
+}
+
+/// A consumer's metadata that subscribes to the topics named, joined by "+"; as it stands if it begins with "!".
+fn subscription(topics: &str) -> Vec<u8> {
+    if let Some(opaque) = topics.strip_prefix('!') {
+        return opaque.as_bytes().to_vec();
+    }
+    let topics: Vec<&str> = topics
+        .split('+')
+        .filter(|topic| !topic.is_empty())
+        .collect();
+    let mut bytes = vec![0, 1];
+    bytes.extend(u32::try_from(topics.len()).unwrap().to_be_bytes());
+    for topic in topics {
+        bytes.extend(u16::try_from(topic.len()).unwrap().to_be_bytes());
+        bytes.extend(topic.as_bytes());
+    }
+    bytes
+}
+
+/// "10ms", "3s" or "5m" from the beginning.
+fn time(word: &str) -> Instant {
+    let split = word.find(|letter: char| !letter.is_ascii_digit()).unwrap();
+    let (number, unit) = word.split_at(split);
+    let number: u64 = number.parse().unwrap();
+    let millis = match unit {
+        "ms" => number,
+        "s" => number * 1_000,
+        "m" => number * 60_000,
+        "h" => number * 3_600_000,
+        _ => panic!("no unit {unit:?}"),
+    };
+    Instant(0) + Duration::from_millis(millis)
+}
+
+/// "c#7" stands for the member id that client "c" was given for ticket 7.
+fn expand(id: &str) -> String {
+    match id.split_once('#') {
+        Some((name, number)) => format!(
+            "{name}-00000000-0000-0000-0000-{:012x}",
+            number.parse::<u64>().unwrap()
+        ),
+        None => id.to_owned(),
+    }
+}
+
+fn shorten(text: &str) -> String {
+    const MIDDLE: &str = "-00000000-0000-0000-0000-";
+    let mut parts = text.split(MIDDLE);
+    let mut short = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (number, rest) = part.split_at(12);
+        write!(short, "#{}{rest}", u64::from_str_radix(number, 16).unwrap()).unwrap();
+    }
+    short
+}
+
+fn bytes_text(bytes: &[u8]) -> String {
+    if bytes.starts_with(&[0, 1, 0]) {
+        let texts = bytes[6..]
+            .split(|byte| *byte < 32)
+            .filter(|text| !text.is_empty());
+        let names: Vec<_> = texts.map(String::from_utf8_lossy).collect();
+        return format!("[{}]", names.join("+"));
+    }
+    format!("{:?}", String::from_utf8_lossy(bytes))
+}
+
+fn record_text(record: &Record) -> String {
+    if let Ok(key) = OffsetKey::decode(&record.key) {
+        let OffsetKey {
+            group,
+            topic,
+            partition,
+        } = key;
+        let Some(value) = &record.value else {
+            return format!("offset {group} {topic}-{partition} gone");
+        };
+        let value = OffsetValue::decode(value).unwrap();
+        let OffsetValue {
+            offset,
+            leader_epoch,
+            metadata,
+            committed_at,
+            expires_at,
+        } = value;
+        let metadata = if metadata.len() > 16 {
+            format!("{} x", metadata.len())
+        } else {
+            metadata
+        };
+        return format!(
+            "offset {group} {topic}-{partition} {offset} epoch={leader_epoch} {metadata:?} at={committed_at} expires={expires_at}"
+        );
+    }
+    let group = read_group_key(&record.key).unwrap();
+    let Some(value) = &record.value else {
+        return format!("group {group} gone");
+    };
+    let value = GroupValue::decode(value).unwrap();
+    let member = |member: &crate::group::records::MemberValue| {
+        let instance = member
+            .instance
+            .as_ref()
+            .map_or_else(String::new, |instance| format!("({instance})"));
+        format!(
+            "{}{instance}={}",
+            member.member,
+            bytes_text(&member.assignment)
+        )
+    };
+    let members: Vec<String> = value.members.iter().map(member).collect();
+    let (protocol, leader) = (
+        value.protocol.unwrap_or_default(),
+        value.leader.unwrap_or_default(),
+    );
+    format!(
+        "group {group} gen={} type={} protocol={protocol} leader={leader} at={} members {}",
+        value.generation,
+        value.protocol_type,
+        value.state_at,
+        members.join(" ")
+    )
+    .trim_end()
+    .to_owned()
+}
+
+fn results_text(results: &[Result<(), GroupError>]) -> String {
+    let texts = results.iter().map(|result| match result {
+        Ok(()) => "ok".to_owned(),
+        Err(error) => format!("{error:?}"),
+    });
+    texts.collect::<Vec<_>>().join(" ")
+}
+
+fn reply_text(reply: &GroupReply) -> String {
+    match reply {
+        GroupReply::Joined(joined) => {
+            let skip = if joined.skip_assignment {
+                " skip-assignment"
+            } else {
+                ""
+            };
+            let member = |member: &crate::group::JoinedMember| {
+                let instance = member
+                    .instance
+                    .as_ref()
+                    .map_or_else(String::new, |instance| format!("({instance})"));
+                format!(
+                    " {}{instance}={}",
+                    member.member,
+                    bytes_text(&member.metadata)
+                )
+            };
+            let members: String = joined.members.iter().map(member).collect();
+            let members = if members.is_empty() {
+                members
+            } else {
+                format!(" members{members}")
+            };
+            format!(
+                "joined member={} gen={} type={} protocol={} leader={}{skip}{members}",
+                joined.member,
+                joined.generation,
+                joined.protocol_type,
+                joined.protocol,
+                joined.leader
+            )
+        }
+        GroupReply::MemberIdRequired { member } => format!("member-id-required {member}"),
+        GroupReply::Synced(synced) => {
+            format!(
+                "synced {}/{} {}",
+                synced.protocol_type,
+                synced.protocol,
+                bytes_text(&synced.assignment)
+            )
+        }
+        GroupReply::Alive => "alive".to_owned(),
+        GroupReply::Left(results) => format!("left {}", results_text(results)),
+        GroupReply::Committed(results) => format!("committed {}", results_text(results)),
+        GroupReply::Offsets(offsets) => {
+            let text = |offset: &crate::group::FetchedOffset| {
+                format!(
+                    " {}-{}:{}:{}:{:?}",
+                    offset.topic,
+                    offset.partition,
+                    offset.offset,
+                    offset.leader_epoch,
+                    offset.metadata
+                )
+            };
+            format!("offsets{}", offsets.iter().map(text).collect::<String>())
+        }
+        GroupReply::Described(described) => {
+            let member = |member: &crate::group::DescribedMember| {
+                let instance = member
+                    .instance
+                    .as_ref()
+                    .map_or_else(String::new, |instance| format!("({instance})"));
+                format!(
+                    " {}{instance} {}@{} {} {}",
+                    member.member,
+                    member.client_id,
+                    member.client_host,
+                    bytes_text(&member.metadata),
+                    bytes_text(&member.assignment)
+                )
+            };
+            let members: String = described.members.iter().map(member).collect();
+            format!(
+                "described {} type={} protocol={}{members}",
+                described.state.name(),
+                described.protocol_type,
+                described.protocol
+            )
+        }
+        GroupReply::Listed(listed) => {
+            let text = |listed: &crate::group::Listed| {
+                format!(
+                    " {}:{}:{}:{}",
+                    listed.group,
+                    listed.protocol_type,
+                    listed.state.name(),
+                    listed.kind.name()
+                )
+            };
+            format!("listed{}", listed.iter().map(text).collect::<String>())
+        }
+        GroupReply::Deleted => "deleted".to_owned(),
+        GroupReply::OffsetsDeleted(results) => format!("offsets-deleted {}", results_text(results)),
+        GroupReply::Refused(error) => format!("refused {error:?}"),
+    }
+}
+
+/// Runs a file of scenarios. Steps are divided by `====`; one whose first command is `site` begins a new world.
+fn run(name: &str) {
+    let path = format!(
+        "{}/src/coordinator/tests/{name}.txt",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut world = World::new(Settings::default());
+    let mut anew = Vec::new();
+    for step in text.split("\n====\n") {
+        let (commands, expected) = step
+            .split_once("\n----\n")
+            .unwrap_or((step.trim_end_matches("\n----"), ""));
+        for line in commands
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        {
+            match line.strip_prefix("site") {
+                Some(rest) => {
+                    let said = core::mem::take(&mut world.said);
+                    world = site(&Words(rest.split_whitespace().collect()));
+                    world.said.insert_str(0, &said);
+                }
+                None => world.command(line),
+            }
+        }
+        let said = core::mem::take(&mut world.said);
+        if std::env::var_os("HOWDAH_UPDATE").is_none() {
+            assert_eq!(
+                said.trim_end(),
+                expected.trim_end(),
+                "{name}.txt, after\n{commands}"
+            );
+        }
+        anew.push(format!("{}\n----\n{}", commands.trim_end(), said));
+    }
+    if std::env::var_os("HOWDAH_UPDATE").is_some() {
+        std::fs::write(&path, anew.join("====\n")).unwrap();
+    }
+}
+
+/// A coordinator in office over an empty log, with a lease of an hour.
+fn site(words: &Words<'_>) -> World {
+    let mut settings = Settings {
+        join_delay: Duration::from_millis(0),
+        ..Settings::default()
+    };
+    if let Some(delay) = words.value("delay") {
+        settings.join_delay = time(delay).since(Instant(0));
+    }
+    if let Some(max) = words.number("members") {
+        settings.members_max = usize::try_from(max).unwrap();
+    }
+    if let Some(retention) = words.value("retention") {
+        settings.offsets_retention = time(retention).since(Instant(0));
+    }
+    let mut world = World::new(settings);
+    if words.0.contains(&"bare") {
+        return world;
+    }
+    world.command("lease 1h");
+    world.command("elect epoch=1");
+    world.command("load");
+    world
+}
+
+macro_rules! scenarios {
+    ($($name:ident),+ $(,)?) => {
+        $(#[test]
+        fn $name() {
+            run(stringify!($name));
+        })+
+    };
+}
+
+scenarios! { join, sync, sessions, leave, fixed, commit, offsets, deletion, expiry, office, lease, failure, bounds }

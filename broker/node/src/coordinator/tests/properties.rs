@@ -1,0 +1,870 @@
+//! Random members against a coordinator whose log, leader and lease come and go; and the bounds of its memory.
+//!
+//! What must hold whatever happens: every ticket is answered exactly once; a generation has one leader and only rises
+//! within a leader epoch; a share is of the generation that was asked for, or empty; offsets shown are those that a
+//! plain replay of the committed log gives; and a stable group comes back from the log as it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::group::{Described, GroupState, NAME_BYTES_MAX};
+
+/// splitmix64 (Vigna): enough for tests, and the same on every machine.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn one_in(&mut self, chances: u64) -> bool {
+        self.below(chances) == 0
+    }
+}
+
+/// What a client believes.
+#[derive(Clone, Debug, Default)]
+struct Client {
+    member: String,
+    instance: Option<String>,
+    generation: i32,
+    /// Whom it must assign to, if it leads: member id and the name its share carries.
+    assigns: Vec<(String, String)>,
+    joined: bool,
+    version: u64,
+}
+
+impl Client {
+    fn name(&self) -> String {
+        self.instance.clone().unwrap_or_else(|| self.member.clone())
+    }
+}
+
+/// What a ticket was for.
+#[derive(Clone, Debug)]
+enum Asked {
+    Join {
+        client: usize,
+    },
+    Sync {
+        client: usize,
+        generation: i32,
+        name: String,
+    },
+    Other {
+        client: Option<usize>,
+    },
+    Fetch {
+        expected: Option<BTreeMap<(String, i32), i64>>,
+    },
+}
+
+struct Play {
+    random: Random,
+    world: World,
+    clients: Vec<Client>,
+    asked: BTreeMap<u64, Asked>,
+    tickets: u64,
+    committed: i64,
+    /// Where batches of this epoch end.
+    ends: Vec<i64>,
+    lease_until: Instant,
+    loaded: bool,
+    /// Within the epoch.
+    generation: i32,
+    leaders: BTreeMap<i32, String>,
+    /// Static members and deletions, which both blur the generations, are in half of the worlds.
+    statics: bool,
+    /// How often each kind of answer came, so that a test that tests nothing is seen.
+    seen: BTreeMap<&'static str, u32>,
+}
+
+impl Play {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let statics = random.one_in(2);
+        let delay = Duration::from_millis(random.below(2) * 500);
+        let client = |at: usize| Client {
+            instance: (statics && at.is_multiple_of(2)).then(|| format!("i{at}")),
+            version: [3, 5, 9][at % 3],
+            ..Client::default()
+        };
+        Self {
+            world: World::new(Settings {
+                join_delay: delay,
+                members_max: 4,
+                ..Settings::default()
+            }),
+            clients: (0..5).map(client).collect(),
+            asked: BTreeMap::new(),
+            tickets: 0,
+            committed: 0,
+            ends: Vec::new(),
+            lease_until: Instant(0),
+            loaded: false,
+            generation: 0,
+            leaders: BTreeMap::new(),
+            statics,
+            seen: BTreeMap::new(),
+            random,
+        }
+    }
+
+    fn ask(&mut self, asked: Asked, request: GroupRequest) {
+        self.tickets += 1;
+        self.asked.insert(self.tickets, asked);
+        let effects = self.world.ask(self.tickets, request);
+        self.hear(effects);
+    }
+
+    fn hear(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            if let Effect::Reply { ticket, reply } = effect {
+                let asked = self.asked.remove(&ticket.0);
+                self.answered(
+                    &asked.expect("a ticket is answered twice, or was never asked"),
+                    reply,
+                );
+            }
+        }
+    }
+
+    fn answered(&mut self, asked: &Asked, reply: GroupReply) {
+        let kind = match &reply {
+            GroupReply::Joined(_) => "joined",
+            GroupReply::Synced(_) => "synced",
+            GroupReply::Committed(_) => "committed",
+            GroupReply::Offsets(_) => "offsets",
+            GroupReply::Deleted => "deleted",
+            GroupReply::Refused(GroupError::NotCoordinator) => "not coordinator",
+            GroupReply::Refused(GroupError::FencedInstanceId) => "fenced",
+            GroupReply::Refused(_) => "refused",
+            _ => "other",
+        };
+        *self.seen.entry(kind).or_default() += 1;
+        match (asked, reply) {
+            (Asked::Join { client }, GroupReply::MemberIdRequired { member }) => {
+                self.clients[*client].member = member
+            }
+            (Asked::Join { client }, GroupReply::Joined(joined)) => self.joined(*client, joined),
+            (
+                Asked::Sync {
+                    generation, name, ..
+                },
+                GroupReply::Synced(synced),
+            ) => {
+                let share = String::from_utf8(synced.assignment).unwrap();
+                assert!(
+                    share.is_empty() || share == format!("{generation}:{name}"),
+                    "{name} of {generation} got {share}"
+                );
+            }
+            (
+                Asked::Fetch {
+                    expected: Some(expected),
+                },
+                GroupReply::Offsets(offsets),
+            ) => {
+                let shown: BTreeMap<_, _> = offsets
+                    .into_iter()
+                    .map(|offset| ((offset.topic, offset.partition), offset.offset))
+                    .collect();
+                assert_eq!(
+                    &shown, expected,
+                    "offsets that the committed log does not hold"
+                );
+            }
+            (
+                Asked::Join { client }
+                | Asked::Sync { client, .. }
+                | Asked::Other {
+                    client: Some(client),
+                },
+                refused,
+            ) => {
+                self.refused(*client, &refused);
+            }
+            _ => {}
+        }
+    }
+
+    fn joined(&mut self, client: usize, joined: crate::group::Joined) {
+        if joined.generation < self.generation {
+            assert!(
+                self.statics,
+                "a generation falls where nobody deletes groups"
+            );
+            self.leaders.clear();
+        }
+        self.generation = joined.generation;
+        if !self.statics {
+            let leader = self
+                .leaders
+                .entry(joined.generation)
+                .or_insert_with(|| joined.leader.clone());
+            assert_eq!(*leader, joined.leader, "a generation has two leaders");
+        }
+        assert_eq!(
+            joined.members.is_empty(),
+            joined.leader != joined.member,
+            "only the leader sees the others"
+        );
+        let client = &mut self.clients[client];
+        client.member = joined.member;
+        client.generation = joined.generation;
+        client.joined = true;
+        let name = |member: &crate::group::JoinedMember| {
+            member
+                .instance
+                .clone()
+                .unwrap_or_else(|| member.member.clone())
+        };
+        let assigns = joined
+            .members
+            .iter()
+            .map(|member| (member.member.clone(), name(member)));
+        client.assigns = if joined.skip_assignment {
+            Vec::new()
+        } else {
+            assigns.collect()
+        };
+    }
+
+    fn refused(&mut self, client: usize, reply: &GroupReply) {
+        let client = &mut self.clients[client];
+        match reply {
+            GroupReply::Refused(GroupError::UnknownMemberId | GroupError::FencedInstanceId) => {
+                client.member = String::new();
+                client.joined = false;
+            }
+            GroupReply::Refused(_) => client.joined = false,
+            _ => {}
+        }
+    }
+
+    fn step(&mut self) {
+        let at = usize::try_from(self.random.below(self.clients.len() as u64)).unwrap();
+        match self.random.below(40) {
+            0..=7 => self.join(at),
+            8..=13 => self.sync(at),
+            14..=17 => self.heartbeat(at),
+            18 => self.leave(at),
+            19..=22 => self.commit(at),
+            23 => self.fetch(),
+            24 => {
+                let request = match self.random.below(4) {
+                    0 if self.statics => GroupRequest::Delete {
+                        group: GROUP.to_owned(),
+                    },
+                    1 => GroupRequest::Describe {
+                        group: GROUP.to_owned(),
+                    },
+                    2 => GroupRequest::List(List::default()),
+                    _ => GroupRequest::DeleteOffsets {
+                        group: GROUP.to_owned(),
+                        partitions: vec![TopicPartitionName {
+                            topic: "t".to_owned(),
+                            partition: 1,
+                        }],
+                    },
+                };
+                self.ask(Asked::Other { client: None }, request);
+            }
+            25..=32 => self.log(),
+            33..=35 => self.time(),
+            36 => self.lease(),
+            37 if self.random.one_in(4) => self.election(),
+            _ => {}
+        }
+    }
+
+    fn join(&mut self, at: usize) {
+        let client = self.clients[at].clone();
+        let uuid = Uuid(u128::from(self.random.next()).to_be_bytes());
+        // A static client that restarts forgets its id.
+        let forgets = client.instance.is_some() && self.random.one_in(3);
+        let metadata = if self.random.one_in(8) { "t+u" } else { "t" };
+        let request = Join {
+            group: GROUP.to_owned(),
+            member: if forgets {
+                String::new()
+            } else {
+                client.member
+            },
+            instance: client.instance,
+            member_id_required: client.version >= 4,
+            can_skip_assignment: client.version >= 9,
+            client_id: format!("c{at}"),
+            client_host: "/192.0.2.1".to_owned(),
+            session_timeout_ms: 6_000 + i32::try_from(self.random.below(10_000)).unwrap(),
+            rebalance_timeout_ms: i32::try_from(self.random.below(10_000)).unwrap() - 1,
+            protocol_type: "consumer".to_owned(),
+            protocols: vec![Protocol {
+                name: "range".to_owned(),
+                metadata: subscription(metadata),
+            }],
+            uuid,
+        };
+        self.ask(Asked::Join { client: at }, GroupRequest::Join(request));
+    }
+
+    fn sync(&mut self, at: usize) {
+        let client = self.clients[at].clone();
+        if !client.joined {
+            return;
+        }
+        let leaves_out = self.random.one_in(8);
+        let share = |(id, name): &(String, String)| {
+            (
+                id.clone(),
+                format!("{}:{name}", client.generation).into_bytes(),
+            )
+        };
+        let request = Sync {
+            group: GROUP.to_owned(),
+            generation: client.generation,
+            member: client.member.clone(),
+            instance: client.instance.clone(),
+            protocol_type: None,
+            protocol: None,
+            assignments: client
+                .assigns
+                .iter()
+                .skip(usize::from(leaves_out))
+                .map(share)
+                .collect(),
+        };
+        let asked = Asked::Sync {
+            client: at,
+            generation: client.generation,
+            name: client.name(),
+        };
+        self.ask(asked, GroupRequest::Sync(request));
+    }
+
+    fn heartbeat(&mut self, at: usize) {
+        let Client {
+            member,
+            instance,
+            generation,
+            ..
+        } = self.clients[at].clone();
+        let request = Heartbeat {
+            group: GROUP.to_owned(),
+            generation,
+            member,
+            instance,
+        };
+        self.ask(
+            Asked::Other { client: Some(at) },
+            GroupRequest::Heartbeat(request),
+        );
+    }
+
+    fn leave(&mut self, at: usize) {
+        let client = core::mem::take(&mut self.clients[at].member);
+        self.clients[at].joined = false;
+        let members = vec![Leaver {
+            member: client,
+            instance: self.clients[at].instance.clone(),
+        }];
+        self.ask(
+            Asked::Other { client: None },
+            GroupRequest::Leave(Leave {
+                group: GROUP.to_owned(),
+                members,
+            }),
+        );
+    }
+
+    fn commit(&mut self, at: usize) {
+        let Client {
+            member,
+            instance,
+            generation,
+            ..
+        } = self.clients[at].clone();
+        let offset = |random: &mut Random| CommittedOffset {
+            topic: "t".to_owned(),
+            partition: i32::try_from(random.below(3)).unwrap(),
+            offset: i64::try_from(random.below(1_000)).unwrap(),
+            leader_epoch: -1,
+            metadata: None,
+        };
+        let outside = self.random.one_in(4);
+        let request = Commit {
+            group: GROUP.to_owned(),
+            generation: if outside { -1 } else { generation },
+            member: if outside { String::new() } else { member },
+            instance: if outside { None } else { instance },
+            retention_ms: -1,
+            offsets: (0..=self.random.below(2))
+                .map(|_| offset(&mut self.random))
+                .collect(),
+        };
+        self.ask(
+            Asked::Other { client: Some(at) },
+            GroupRequest::Commit(request),
+        );
+    }
+
+    /// What a reader of the committed log would say.
+    fn replayed(&self) -> BTreeMap<(String, i32), i64> {
+        let mut offsets = BTreeMap::new();
+        for record in &self.world.log[..usize::try_from(self.committed).unwrap()] {
+            let Ok(key) = OffsetKey::decode(&record.key) else {
+                continue;
+            };
+            match &record.value {
+                Some(value) => offsets.insert(
+                    (key.topic, key.partition),
+                    OffsetValue::decode(value).unwrap().offset,
+                ),
+                None => offsets.remove(&(key.topic, key.partition)),
+            };
+        }
+        offsets
+    }
+
+    fn serves(&self) -> bool {
+        self.loaded && self.world.now < self.lease_until
+    }
+
+    fn fetch(&mut self) {
+        let expected = self.serves().then(|| self.replayed());
+        let request = FetchOffsets {
+            group: GROUP.to_owned(),
+            partitions: None,
+            require_stable: false,
+        };
+        self.ask(
+            Asked::Fetch { expected },
+            GroupRequest::FetchOffsets(request),
+        );
+    }
+
+    fn log(&mut self) {
+        let Some(append) = self.world.waiting.keys().next().copied() else {
+            return;
+        };
+        if self.random.one_in(10) {
+            if self.random.one_in(2) {
+                let effects = self.world.place(append);
+                self.hear(effects);
+                self.ends.push(self.world.log.len() as i64);
+            }
+            self.world.waiting.remove(&append);
+            let failure = AppendFailure::Unavailable;
+            let partition = World::partition();
+            let effects = self.world.tell(Input::AppendFailed {
+                partition,
+                append,
+                failure,
+            });
+            return self.hear(effects);
+        }
+        let effects = self.world.place(append);
+        self.hear(effects);
+        // High watermarks stand at ends of batches.
+        self.ends.push(self.world.log.len() as i64);
+        let chosen = usize::try_from(self.random.below(self.ends.len() as u64)).unwrap();
+        let to = self.ends[chosen].max(self.committed);
+        self.commit_to(to);
+    }
+
+    fn commit_to(&mut self, end: i64) {
+        self.committed = end;
+        let effects = self.world.tell(Input::Committed {
+            partition: World::partition(),
+            end: Offset(end),
+        });
+        self.hear(effects);
+    }
+
+    fn time(&mut self) {
+        let to = self.world.now + Duration::from_millis(self.random.below(1_500));
+        while let Some(deadline) = self
+            .world
+            .coordinator
+            .deadline()
+            .filter(|deadline| *deadline <= to)
+        {
+            self.world.now = self.world.now.max(deadline);
+            let effects = self.world.tell(Input::Tick);
+            self.hear(effects);
+            assert!(
+                self.world
+                    .coordinator
+                    .deadline()
+                    .is_none_or(|again| again > self.world.now),
+                "the shell would spin"
+            );
+        }
+        self.world.now = to;
+    }
+
+    fn lease(&mut self) {
+        self.lease_until = self.world.now + Duration::from_millis(self.random.below(60_000));
+        let until = self.lease_until;
+        let effects = self.world.tell(Input::Lease { until });
+        self.hear(effects);
+    }
+
+    fn describe(&mut self) -> Option<Described> {
+        self.tickets += 1;
+        let effects = self.world.ask(
+            self.tickets,
+            GroupRequest::Describe {
+                group: GROUP.to_owned(),
+            },
+        );
+        match effects.into_iter().next() {
+            Some(Effect::Reply {
+                reply: GroupReply::Described(described),
+                ..
+            }) => Some(described),
+            _ => None,
+        }
+    }
+
+    fn election(&mut self) {
+        let decided = self.world.coordinator.stats().in_flight == 0
+            && self.committed == self.world.log.len() as i64;
+        let before = if self.serves() && decided {
+            self.describe()
+        } else {
+            None
+        };
+        if self.random.one_in(3) {
+            let effects = self.world.tell(Input::Resigned {
+                partition: World::partition(),
+            });
+            self.hear(effects);
+            assert!(
+                self.asked.is_empty(),
+                "somebody waits for a coordinator that has gone: {:?}",
+                self.asked
+            );
+        }
+        // What was not committed may be lost with the old leader, or not.
+        if self.random.one_in(2) {
+            self.world
+                .log
+                .truncate(usize::try_from(self.committed).unwrap());
+        }
+        self.committed = self.world.log.len() as i64;
+        self.world.waiting.clear();
+        self.ends.clear();
+        self.world.epoch = self.world.epoch.next();
+        let (partition, epoch) = (World::partition(), self.world.epoch);
+        let effects = self.world.tell(Input::Elected { partition, epoch });
+        self.hear(effects);
+        let effects = self.world.load();
+        self.hear(effects);
+        self.loaded = true;
+        self.generation = 0;
+        self.leaders.clear();
+        if let Some(before) = before.filter(|before| before.state == GroupState::Stable)
+            && self.serves()
+        {
+            assert_eq!(
+                self.describe(),
+                Some(before),
+                "a stable group came back as another one"
+            );
+        }
+        self.fetch();
+    }
+
+    fn run(&mut self, steps: u32) {
+        self.lease();
+        self.election();
+        for _ in 0..steps {
+            self.step();
+        }
+        let effects = self.world.tell(Input::Resigned {
+            partition: World::partition(),
+        });
+        self.hear(effects);
+        self.time();
+        self.world.now = self.world.now + PARK_MAX;
+        let effects = self.world.tell(Input::Tick);
+        self.hear(effects);
+        assert!(self.asked.is_empty(), "never answered: {:?}", self.asked);
+        let stats = self.world.coordinator.stats();
+        assert_eq!(
+            (stats.members_bytes, stats.offsets_bytes, stats.groups),
+            (0, 0, 0),
+            "something stays behind"
+        );
+    }
+}
+
+#[test]
+fn random_members_find_one_truth() {
+    let first = std::env::var("HOWDAH_SEED")
+        .ok()
+        .map(|seed| seed.parse().unwrap());
+    let seeds = first.map_or(0..300_u64, |seed| seed..seed + 1);
+    let mut seen = BTreeMap::new();
+    for seed in seeds {
+        // Shown only if the test fails.
+        println!("HOWDAH_SEED={seed}");
+        let mut play = Play::new(seed);
+        play.run(1_500);
+        for (kind, count) in play.seen {
+            *seen.entry(kind).or_insert(0) += count;
+        }
+    }
+    println!("{seen:?}");
+    let kinds: BTreeSet<_> = seen.keys().copied().collect();
+    for kind in [
+        "joined",
+        "synced",
+        "committed",
+        "offsets",
+        "deleted",
+        "not coordinator",
+        "fenced",
+        "refused",
+    ] {
+        assert!(
+            std::env::var_os("HOWDAH_SEED").is_some() || kinds.contains(kind),
+            "nothing was ever {kind}"
+        );
+    }
+}
+
+fn only_reply(effects: &[Effect]) -> GroupReply {
+    let mut replies = effects.iter().filter_map(|effect| match effect {
+        Effect::Reply { reply, .. } => Some(reply.clone()),
+        Effect::Append { .. } => None,
+    });
+    let reply = replies.next().unwrap();
+    assert!(replies.next().is_none());
+    reply
+}
+
+fn at_work() -> World {
+    site(&Words(Vec::new()))
+}
+
+const fn refused(error: GroupError) -> GroupReply {
+    GroupReply::Refused(error)
+}
+
+#[test]
+fn a_full_pool_refuses_newcomers_and_nobody_else() {
+    let mut world = at_work();
+    let mut ticket = 0;
+    let mut join = |world: &mut World, member: &str, bytes: usize| {
+        ticket += 1;
+        let mut join = Words(vec!["v=3"]).join(ticket);
+        join.member = member.to_owned();
+        join.protocols[0].metadata = vec![b'x'; bytes];
+        only_reply(&world.ask(ticket, GroupRequest::Join(join)))
+    };
+    let GroupReply::Joined(first) = join(&mut world, "", MEMBERS_BYTES_MAX - 4_096) else {
+        panic!("the first fits")
+    };
+    assert_eq!(
+        join(&mut world, "", 8_192),
+        refused(GroupError::CoordinatorNotAvailable)
+    );
+    // Who is in may say less, and may not say much more.
+    assert!(matches!(
+        join(&mut world, &first.member, MEMBERS_BYTES_MAX - 5_000),
+        GroupReply::Joined(_)
+    ));
+    assert_eq!(
+        join(&mut world, &first.member, MEMBERS_BYTES_MAX),
+        refused(GroupError::CoordinatorNotAvailable)
+    );
+    assert!(world.coordinator.stats().members_bytes <= MEMBERS_BYTES_MAX);
+}
+
+fn offsets_of(partitions: std::ops::Range<i32>, note: usize) -> Commit {
+    let mut commit = Words(Vec::new()).commit();
+    let offset = |partition| CommittedOffset {
+        topic: "t".to_owned(),
+        partition,
+        offset: 1,
+        leader_epoch: -1,
+        metadata: Some("x".repeat(note)),
+    };
+    commit.offsets = partitions.map(offset).collect();
+    commit
+}
+
+#[test]
+fn a_full_pool_still_lets_known_offsets_move() {
+    let mut world = at_work();
+    for round in 0..40 {
+        world.ask(
+            1,
+            GroupRequest::Commit(offsets_of(round * 1_000..(round + 1) * 1_000, 0)),
+        );
+        world.command("store");
+    }
+    let stats = world.coordinator.stats();
+    assert!(
+        stats.offsets > 20_000 && stats.offsets_bytes <= OFFSETS_BYTES_MAX,
+        "{stats:?}"
+    );
+    let reply = only_reply(&world.ask(1, GroupRequest::Commit(offsets_of(100_000..100_001, 0))));
+    assert_eq!(
+        reply,
+        GroupReply::Committed(vec![Err(GroupError::CoordinatorNotAvailable)])
+    );
+    world.ask(2, GroupRequest::Commit(offsets_of(0..1, 0)));
+    world.said.clear();
+    world.command("store");
+    assert_eq!(world.said, "reply 2 committed ok\n");
+}
+
+#[test]
+fn a_batch_is_never_larger_than_one() {
+    let mut world = at_work();
+    let reply = only_reply(&world.ask(1, GroupRequest::Commit(offsets_of(0..300, 4_096))));
+    assert_eq!(reply, refused(GroupError::InvalidCommitOffsetSize));
+    assert_eq!(world.coordinator.stats().offsets_bytes, 0);
+    // A leader that assigns more than a batch holds: nobody can write that down.
+    world.command("join ticket=2 v=3 client=a");
+    let mut sync = Sync {
+        group: GROUP.to_owned(),
+        generation: 1,
+        member: expand("a#2"),
+        instance: None,
+        protocol_type: None,
+        protocol: None,
+        assignments: vec![(expand("a#2"), vec![0; APPEND_BYTES_MAX])],
+    };
+    let reply = only_reply(&world.ask(3, GroupRequest::Sync(sync.clone())));
+    assert_eq!(reply, refused(GroupError::UnknownServerError));
+    sync.generation = 2;
+    assert_eq!(
+        only_reply(&world.ask(4, GroupRequest::Sync(sync))),
+        refused(GroupError::IllegalGeneration)
+    );
+}
+
+#[test]
+fn a_deletion_of_many_offsets_takes_several_batches_and_one_answer() {
+    let mut world = at_work();
+    for round in 0..20 {
+        let mut commit = offsets_of(round * 1_000..(round + 1) * 1_000, 0);
+        commit.offsets.iter_mut().for_each(|offset| {
+            offset.topic = "a-topic-with-a-long-name-of-forty-letters".to_owned()
+        });
+        world.ask(1, GroupRequest::Commit(commit));
+        world.command("store");
+    }
+    let effects = world.ask(
+        2,
+        GroupRequest::Delete {
+            group: GROUP.to_owned(),
+        },
+    );
+    assert!(effects.len() > 1, "one batch is enough");
+    world.said.clear();
+    world.command("store");
+    assert_eq!(world.said, "reply 2 deleted\n");
+    assert_eq!(world.coordinator.stats().offsets, 0);
+    world.command("elect epoch=2");
+    world.command("load");
+    assert_eq!(world.coordinator.stats().offsets, 0);
+}
+
+#[test]
+fn what_is_on_its_way_is_bounded() {
+    let mut world = at_work();
+    for ticket in 0..IN_FLIGHT_MAX as u64 {
+        assert!(matches!(
+            world.ask(ticket, GroupRequest::Commit(offsets_of(0..1, 0)))[..],
+            [Effect::Append { .. }]
+        ));
+    }
+    let reply = only_reply(&world.ask(9_999, GroupRequest::Commit(offsets_of(0..1, 0))));
+    assert_eq!(reply, refused(GroupError::CoordinatorNotAvailable));
+    assert_eq!(world.coordinator.stats().in_flight, IN_FLIGHT_MAX);
+}
+
+#[test]
+fn what_waits_for_the_lease_is_bounded() {
+    let mut world = at_work();
+    world.command("lease 0ms");
+    let beat = |generation| Heartbeat {
+        group: GROUP.to_owned(),
+        generation,
+        member: String::new(),
+        instance: None,
+    };
+    for ticket in 0..PARKED_MAX as u64 {
+        assert!(
+            world
+                .ask(ticket, GroupRequest::Heartbeat(beat(1)))
+                .is_empty()
+        );
+    }
+    let reply = only_reply(&world.ask(9_999, GroupRequest::Heartbeat(beat(1))));
+    assert_eq!(reply, refused(GroupError::CoordinatorNotAvailable));
+
+    let mut world = at_work();
+    world.command("lease 0ms");
+    let large = || GroupRequest::Commit(offsets_of(0..300, 4_096));
+    assert_eq!(
+        only_reply(&world.ask(1, large())),
+        refused(GroupError::CoordinatorNotAvailable)
+    );
+}
+
+#[test]
+fn a_name_has_an_end() {
+    let mut world = at_work();
+    let mut join = Words(vec!["v=3"]).join(1);
+    join.client_id = "c".repeat(NAME_BYTES_MAX + 1);
+    assert_eq!(
+        only_reply(&world.ask(1, GroupRequest::Join(join))),
+        refused(GroupError::InvalidRequest)
+    );
+    let mut join = Words(vec!["v=3"]).join(2);
+    join.client_id = "c".repeat(NAME_BYTES_MAX);
+    join.protocols[0].name = "p".repeat(NAME_BYTES_MAX);
+    let GroupReply::Joined(joined) = only_reply(&world.ask(2, GroupRequest::Join(join))) else {
+        panic!("it fits")
+    };
+    let sync = Sync {
+        group: GROUP.to_owned(),
+        generation: 1,
+        member: joined.member,
+        instance: None,
+        protocol_type: None,
+        protocol: None,
+        assignments: Vec::new(),
+    };
+    world.ask(3, GroupRequest::Sync(sync));
+    world.said.clear();
+    world.command("store");
+    assert_eq!(
+        world.said,
+        "reply 3 synced consumer/".to_owned() + &"p".repeat(NAME_BYTES_MAX) + " \"\"\n"
+    );
+    let reply = only_reply(&world.ask(
+        4,
+        GroupRequest::Delete {
+            group: String::new(),
+        },
+    ));
+    assert!(matches!(
+        reply,
+        GroupReply::Refused(GroupError::NotCoordinator | GroupError::GroupIdNotFound)
+    ));
+}
