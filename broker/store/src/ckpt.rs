@@ -1,9 +1,10 @@
 //! Checkpoints: the metadata at a circle's boundary S, made to count once everything ≤ S is on the medium.
 //!
 //! At S rows and body go into the older copy's page cache; they cost no memory of ours while the sweep is under way, and
-//! mean nothing under the old header. When the circle has visited all: header and settle, `fsync` of the file (not
-//! `fdatasync`: it commits the file system's log, and with it every conversion of unwritten blocks), then the CKPT record,
-//! each between two groups. Only then the ring's oldest groups may go.
+//! mean nothing under the old header. When the circle has visited all: settle, `fsync` of the file (not `fdatasync`: it
+//! commits the file system's log, and with it every conversion of unwritten blocks), then the header, then the CKPT record,
+//! each between two groups. The header comes after the `fsync`: a cut between the two would else leave a checkpoint that
+//! counts beside extents whose blocks read as zeros. Only after the record the ring's oldest groups may go.
 
 use std::io;
 
@@ -25,10 +26,12 @@ const WRITE_BYTES: usize = 1 << 20;
 enum Step {
     /// Rows and body are written; the sweep goes on.
     Frozen,
-    /// The header is written; settled up to here.
+    /// Settled up to here.
     Settling(u64),
     /// To be synced.
     Sync,
+    /// The header is to be written: it makes the checkpoint count.
+    Header,
     /// The CKPT record waits for a group.
     Record,
 }
@@ -149,7 +152,7 @@ impl<I: Io> Disk<I> {
             .pending
             .is_some_and(|pending| match pending.step {
                 Step::Frozen => self.sweep.circle.is_some_and(|circle| circle.swept),
-                Step::Settling(_) | Step::Sync => true,
+                Step::Settling(_) | Step::Sync | Step::Header => true,
                 Step::Record => false,
             })
     }
@@ -163,8 +166,7 @@ impl<I: Io> Disk<I> {
         };
         let file = &self.checkpoints.older.1;
         if pending.step == Step::Frozen {
-            self.io.pwrite(file, &pending.header.encode(), 0)?;
-            pending.step = Step::Settling(0);
+            pending.step = Step::Settling(PAGE as u64);
         }
         match pending.step {
             Step::Settling(at) => {
@@ -179,6 +181,12 @@ impl<I: Io> Disk<I> {
             }
             Step::Sync => {
                 self.io.fsync(file)?;
+                pending.step = Step::Header;
+            }
+            Step::Header => {
+                // Its block was written when the disk was made: one write and one flush.
+                self.io.pwrite(file, &pending.header.encode(), 0)?;
+                self.io.fdatasync(file)?;
                 pending.step = Step::Record;
                 let mut entry = Entry::new(EntryType::Ckpt);
                 entry.base = model::Offset(pending.header.boundary as i64);

@@ -73,7 +73,9 @@ pub struct Disk<I: Io> {
     pub(crate) reserved: Vec<SlotLife>,
     pub(crate) view: Arc<View<I>>,
     pub(crate) stats: Stats,
+    /// Batches of one operation, and of a group of several.
     pub(crate) group_bytes_max: usize,
+    pub(crate) group_bytes: usize,
     /// Batches were appended while no time was trusted.
     pub(crate) untimed: bool,
     pub(crate) last_group: Instant,

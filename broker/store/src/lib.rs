@@ -26,6 +26,10 @@ mod view;
 mod work;
 mod writer;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
 pub use disk::{Disk, DiskError, Reserved};
 pub use format::checkpoint::{SiteEntry, SiteSnapshot};
 pub use format::extent::{Class, SlotLife};

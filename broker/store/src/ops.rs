@@ -47,7 +47,7 @@ pub struct Config {
     pub accept_holes: bool,
     /// Batches not yet written out, beyond which the disk takes no more than it writes out: its share of ¼ RAM.
     pub dirty_bytes_max: u64,
-    /// At most [`GROUP_BYTES_MAX`], and an eighth of the ring.
+    /// Bytes of batches of one operation: at most [`GROUP_BYTES_MAX`], and a quarter of the ring.
     pub group_bytes_max: usize,
 }
 
@@ -289,11 +289,15 @@ impl<T> Queue<T> {
 }
 
 impl Op {
-    /// Whether it goes before other partitions' batches: leaders, votes and the site's metadata wait for these.
+    /// Whether it goes before other partitions' batches: leaders, votes and the site's metadata wait for these. PART_NEW is
+    /// among them so that the numbers of replicas come in order.
     pub(crate) const fn urgent(&self) -> bool {
         matches!(
             self,
-            Self::Epoch { .. } | Self::HardState { .. } | Self::SiteEntry { .. }
+            Self::Epoch { .. }
+                | Self::HardState { .. }
+                | Self::SiteEntry { .. }
+                | Self::PartNew { .. }
         )
     }
 

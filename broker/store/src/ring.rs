@@ -11,8 +11,24 @@ use model::Uuid;
 use crate::format::journal::{GroupHeader, WRAP};
 use crate::io::Io;
 
-/// Shares of the ring that may be in use before data waits: the rest is kept for EPOCH, HARDSTATE, SITE_ENTRY and CKPT.
-const DATA_PERCENT: u64 = 95;
+/// Who asks for room: the last 5 % of the ring are kept for EPOCH, HARDSTATE and SITE_ENTRY, the last 2 % for the CKPT
+/// record alone, without which nothing would ever get free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asks {
+    Data,
+    Control,
+    Checkpoint,
+}
+
+impl Asks {
+    const fn percent(self) -> u64 {
+        match self {
+            Self::Data => 95,
+            Self::Control => 98,
+            Self::Checkpoint => 100,
+        }
+    }
+}
 
 /// Where a group is put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,14 +89,9 @@ impl<F> Ring<F> {
         }
     }
 
-    /// Whether a group of `padded` bytes leaves enough; `data` leaves room for what must always go.
-    pub(crate) const fn fits(&self, padded: u64, data: bool) -> bool {
-        let limit = if data {
-            self.bytes * DATA_PERCENT / 100
-        } else {
-            self.bytes
-        };
-        self.used() + self.place(padded).advance <= limit
+    /// Whether a group of `padded` bytes leaves enough for what must always go.
+    pub(crate) const fn fits(&self, padded: u64, asks: Asks) -> bool {
+        self.used() + self.place(padded).advance <= self.bytes * asks.percent() / 100
     }
 
     /// Writes the group in `record`, padded with zeros, whose header but place and sequence is `header`; it is on the

@@ -76,6 +76,8 @@ pub(crate) struct Sweep {
     pub(crate) group_since_step: bool,
     /// The next circle begins at once and is not paced.
     pub(crate) wanted: bool,
+    /// Data waits for what a circle frees.
+    pub(crate) held: bool,
 }
 
 impl Sweep {
@@ -89,6 +91,7 @@ impl Sweep {
             written_since_group: false,
             group_since_step: false,
             wanted: false,
+            held: false,
         }
     }
 }
@@ -113,6 +116,7 @@ impl<I: Io> Disk<I> {
         }
         let changed = self.ring.head - self.sweep.since;
         changed >= self.circle_share() / 2
+            || (self.pressed() && changed > 0)
             || self.site.fresh_snapshot.is_some()
             || self
                 .dirty
@@ -175,7 +179,8 @@ impl<I: Io> Disk<I> {
 
     /// Whether data waits, or is about to, for what a circle would free.
     pub(crate) fn pressed(&self) -> bool {
-        self.ring.used() >= self.ring.bytes * 9 / 10
+        self.sweep.held
+            || self.ring.used() >= self.ring.bytes * 9 / 10
             || self.dirty.bytes() > self.config.dirty_bytes_max
     }
 

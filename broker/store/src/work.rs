@@ -12,6 +12,7 @@ use crate::disk::{Disk, DiskError};
 use crate::format::row::{Row, SlotState};
 use crate::io::{Io, Mode, Name};
 use crate::phase::{self, Phase};
+use crate::ring::Asks;
 use crate::{Class, PartIx, SlotLife};
 
 /// How often extents are looked at for their age.
@@ -171,7 +172,7 @@ impl<I: Io> Disk<I> {
             .map(|(part, _)| *part)
             .take(crate::ops::GROUP_ENTRIES_MAX / 2)
             .collect();
-        if old.is_empty() || !self.ring.fits(self.group.padded(old.len(), 0), true) {
+        if old.is_empty() || !self.ring.fits(self.group.padded(old.len(), 0), Asks::Data) {
             return Ok(false);
         }
         self.group.begin();

@@ -20,6 +20,7 @@ use crate::ops::{CONTROL_BYTES_MAX, GROUP_ENTRIES_MAX, Op, Outcome, Queue};
 use crate::parts::OpenExtent;
 use crate::phase::{self, Phase};
 use crate::publish::Change;
+use crate::ring::Asks;
 
 static ZEROS: [u8; PAGE] = [0; PAGE];
 
@@ -101,8 +102,9 @@ impl<I: Io> Disk<I> {
             }
         }
         if self.dirty.bytes() > self.config.dirty_bytes_max && !self.sweep.written_since_group {
-            self.stats.held += u64::from(!queue.is_empty());
-            return Ok(!queue.is_empty());
+            self.sweep.held = !queue.is_empty();
+            self.stats.held += u64::from(self.sweep.held);
+            return Ok(self.sweep.held);
         }
         let mut taken = 0;
         while let Some((op, _)) = queue.ops.front() {
@@ -112,7 +114,7 @@ impl<I: Io> Disk<I> {
                 "an operation of {payload} B, a group takes {}",
                 self.group_bytes_max
             );
-            let full = self.group.payload() + payload > self.group_bytes_max
+            let full = self.group.payload() + payload > self.group_bytes
                 || self.group.entries.len() + 3 > GROUP_ENTRIES_MAX;
             let barrier = Self::is_barrier(op) && op.part().is_none_or(|it| self.in_group(it));
             if taken > 0 && (full || barrier) {
@@ -120,10 +122,15 @@ impl<I: Io> Disk<I> {
             }
             // An append may seal and open on its way; each extent of 1 MiB at most once.
             let entries = 3 * (1 + payload / (256 << 10));
-            if !self.ring.fits(self.group.padded(entries, payload), true) {
-                self.stats.held += u64::from(taken == 0);
-                return Ok(taken == 0);
+            if !self
+                .ring
+                .fits(self.group.padded(entries, payload), Asks::Data)
+            {
+                self.sweep.held = taken == 0;
+                self.stats.held += u64::from(self.sweep.held);
+                return Ok(self.sweep.held);
             }
+            self.sweep.held = false;
             let (op, tag) = queue.ops.pop_front().expect("seen above");
             queue.urgent -= usize::from(op.urgent());
             let last = matches!(op, Op::Clean);
@@ -163,16 +170,16 @@ impl<I: Io> Disk<I> {
             }
             let fits = count == 0 || payload + bytes <= CONTROL_BYTES_MAX;
             let short = bytes <= CONTROL_BYTES_MAX.max(op.payload());
-            let room = self
-                .ring
-                .fits(self.group.padded(count + with, payload + bytes), false)
-                && count + with <= GROUP_ENTRIES_MAX
+            let room = self.ring.fits(
+                self.group.padded(count + with, payload + bytes),
+                Asks::Control,
+            ) && count + with <= GROUP_ENTRIES_MAX
                 && payload + bytes <= self.group_bytes_max;
             if !(possible && fits && short && room) {
-                if op.part().is_some() {
+                if matches!(op, Op::Epoch { .. }) {
                     continue;
                 }
-                // The site's records keep their order among each other.
+                // The site's records, and new replicas, keep their order among each other.
                 break;
             }
             payload += bytes;
@@ -196,8 +203,11 @@ impl<I: Io> Disk<I> {
         while self.group.entries.len() < GROUP_ENTRIES_MAX
             && let Some(entry) = self.backlog.front().copied()
         {
-            let data = entry.kind != EntryType::Ckpt;
-            if !self.ring.fits(self.group.padded(1, 0), data) {
+            let asks = match entry.kind {
+                EntryType::Ckpt => Asks::Checkpoint,
+                _ => Asks::Data,
+            };
+            if !self.ring.fits(self.group.padded(1, 0), asks) {
                 break;
             }
             self.backlog.pop_front();

@@ -285,7 +285,9 @@ impl<I: Io> Disk<I> {
         let group_bytes_max = config
             .group_bytes_max
             .min(GROUP_BYTES_MAX)
-            .min((superblock.journal_bytes / 8) as usize);
+            .min((superblock.journal_bytes / 4) as usize);
+        // Two circles take 90 % of the ring, and data waits at 95 %: larger groups would wait for the sweep.
+        let group_bytes = group_bytes_max.min((superblock.journal_bytes / 16) as usize);
         let now = io.now();
         let io = Arc::new(io);
         let mut disk = Self {
@@ -308,6 +310,7 @@ impl<I: Io> Disk<I> {
             reserved: Vec::new(),
             stats: Stats::default(),
             group_bytes_max,
+            group_bytes,
             untimed: true,
             last_group: now,
             last_seal_check: now,

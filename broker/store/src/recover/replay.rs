@@ -57,7 +57,7 @@ pub(super) struct Replay<F> {
     /// Rows as of the boundary, of the extents that were open then.
     open: Vec<(crate::format::checkpoint::OpenExtent, Row)>,
     /// Extents that a TRUNCATE cut: their index and sums are made again.
-    cut: BTreeSet<u32>,
+    cut: BTreeSet<SlotLife>,
     pub(super) disk: DiskUuid,
     pub(super) lost: Lost,
     pub(super) fills: Vec<Fill>,
@@ -379,7 +379,6 @@ impl<F: Send + Sync + 'static> Replay<F> {
         }
         for slot in gone {
             self.table.row_mut(slot).state = SlotState::Freeing;
-            self.cut.remove(&slot);
         }
         if entry.life.generation != 0 {
             let row = self.living(entry)?;
@@ -389,7 +388,7 @@ impl<F: Send + Sync + 'static> Replay<F> {
             row.state = SlotState::Sealed;
             row.used = entry.ext_off;
             row.last = Offset(end.0 - 1);
-            self.cut.insert(entry.life.slot);
+            self.cut.insert(entry.life);
         }
         Ok(())
     }
@@ -629,7 +628,7 @@ impl<F: Send + Sync + 'static> Replay<F> {
                     return Err(rotten(row.part, &"its last batch does not read back"));
                 }
             }
-            if self.cut.contains(&slot) {
+            if self.cut.contains(&it.open.life) {
                 continue;
             }
             if it.used != row.used {
@@ -649,20 +648,17 @@ impl<F: Send + Sync + 'static> Replay<F> {
                 part.open = Some(Box::new(it.open));
             }
         }
-        for slot in std::mem::take(&mut self.cut) {
-            let row = *self.table.row(slot);
-            if row.state != SlotState::Sealed {
+        for life in std::mem::take(&mut self.cut) {
+            let slot = life.slot;
+            let alive = self.table.alive(life).copied();
+            let Some(row) = alive.filter(|row| row.state == SlotState::Sealed) else {
                 continue;
-            }
+            };
             let file = Arc::new(open_extent(io, slot)?);
             let address = say("an extent's address", io.disk_address(&file))?;
             let scan = scan_extent(io, &file, &row, row.used, Offset(i64::MAX));
             let scan = say("reading an extent", scan)?;
             *self.table.row_mut(slot) = scan.row;
-            let life = SlotLife {
-                slot,
-                generation: row.generation,
-            };
             let mut open = OpenExtent::new(life, file, address);
             (open.index, open.crc, open.crc_at) = (scan.index, scan.crc, scan.row.used);
             self.tail(io, &scan.row, &mut open)?;

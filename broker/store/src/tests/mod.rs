@@ -1,0 +1,5 @@
+//! Tests of a whole disk in memory: an oracle that knows what was committed, and a disk whose power is cut.
+
+mod cuts;
+mod oracle;
+mod world;
