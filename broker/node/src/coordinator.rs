@@ -8,6 +8,7 @@
 //! and takes effect if it does.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use model::{Instant, LeaderEpoch, Offset, WallMs};
 
@@ -20,6 +21,7 @@ use crate::{Outbox, Ticket};
 
 pub(crate) mod codec;
 mod hash;
+mod parking;
 mod seat;
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,8 @@ mod types;
 
 pub use codec::RecordFault;
 pub use hash::partition_of;
+use parking::Parking;
+pub use parking::{PARKED_BYTES_MAX, PARKED_MAX};
 use seat::{Failed, Seat, Standing};
 pub use types::{
     AppendFailure, AppendId, Effect, GROUP_PARTITIONS, Input, Record, Settings, Stats,
@@ -37,21 +41,18 @@ pub const APPEND_BYTES_MAX: usize = 1024 * 1024;
 /// Batches on their way per partition beyond which clients' requests that would add one are refused. The disks commit
 /// a hundred groups of batches a second: 1,024 are a second's work when each holds ten of ours.
 pub const IN_FLIGHT_MAX: usize = 1_024;
-/// Requests that wait for the lease: one of each of 2,000 members, and their bytes.
-pub const PARKED_MAX: usize = 2_048;
-/// Bytes of the requests that wait for the lease.
-pub const PARKED_BYTES_MAX: usize = 1024 * 1024;
 /// How often offsets are looked through for those whose retention is over; Kafka's
 /// `offsets.retention.check.interval.ms`.
 const EXPIRY_EVERY: core::time::Duration = core::time::Duration::from_secs(10 * 60);
 
-/// A request that came while the lease had lapsed.
+/// Work that concerns every group of a partition within the lease. One is done a step, because each may answer, or
+/// write for, as many groups and members as a pool holds, and a step's effects are bounded.
 #[derive(Debug)]
-struct Parked {
-    since: Instant,
-    ticket: Ticket,
-    bytes: usize,
-    request: Box<GroupRequest>,
+enum Chore {
+    /// Offsets whose time is over.
+    Expire { partition: u32 },
+    /// Offsets in a topic that is gone.
+    ForgetTopic { partition: u32, topic: Rc<str> },
 }
 
 /// One internal partition: the office, and its groups.
@@ -59,6 +60,10 @@ struct Parked {
 struct Shard {
     seat: Seat<Then>,
     groups: Groups,
+    /// Topics deleted while the log was read, which may still bring offsets in them.
+    topics_gone: Vec<Rc<str>>,
+    /// The lease stayed away and whoever waits here is to be refused.
+    refusing: bool,
 }
 
 /// The machine.
@@ -68,10 +73,12 @@ pub struct Coordinator {
     shards: Vec<Shard>,
     pools: Pools,
     lease_until: Instant,
-    /// Whether those who waited were refused because the lease stayed away.
+    /// The lease was seen to have lapsed: timers stand still.
+    lapsed: bool,
+    /// It stayed away so long that those who waited were refused, or are about to be.
     lapse_answered: bool,
-    parked: VecDeque<Parked>,
-    parked_bytes: usize,
+    chores: VecDeque<Chore>,
+    parking: Parking,
     /// Answers that came due while the lease had lapsed, and their partitions.
     held: Vec<(u32, Ticket, GroupReply)>,
     /// Trusted time, and when it was told.
@@ -96,9 +103,10 @@ impl Coordinator {
                 offsets: Pool::new(OFFSETS_BYTES_MAX),
             },
             lease_until: Instant(0),
+            lapsed: true,
             lapse_answered: false,
-            parked: VecDeque::new(),
-            parked_bytes: 0,
+            chores: VecDeque::new(),
+            parking: Parking::default(),
             held: Vec::new(),
             clock: None,
             expiry_due: None,
@@ -136,6 +144,11 @@ impl Coordinator {
                 if seat.loads(epoch) {
                     seat.standing = Standing::Serving { since: now };
                     self.turn(now, partition, out, Groups::loaded);
+                    let gone = core::mem::take(&mut self.shard(partition).topics_gone);
+                    let chores = gone
+                        .into_iter()
+                        .map(|topic| Chore::ForgetTopic { partition, topic });
+                    self.chores.extend(chores);
                 }
             }
             Input::Resigned { partition } => self.leave(now, partition, out),
@@ -157,20 +170,15 @@ impl Coordinator {
             } => {
                 self.append_failed(now, partition, append, failure, out);
             }
-            Input::TopicDeleted { topic } => {
-                for partition in self.serving() {
-                    self.turn(now, partition, out, |groups, turn| {
-                        groups.topic_deleted(turn, &topic)
-                    });
-                }
-            }
+            Input::TopicDeleted { topic } => self.topic_deleted(&topic.into()),
             Input::Settings(settings) => self.settings = settings,
             Input::Tick => {}
         }
         self.time_passes(now, out);
     }
 
-    /// When [`Input::Tick`] is due at the latest; `None` while nothing waits for time.
+    /// When [`Input::Tick`] is due at the latest; `None` while nothing waits for time. A moment that has passed: at once,
+    /// and perhaps several times, as one step does not do too much.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let timers = self
@@ -178,14 +186,20 @@ impl Coordinator {
             .iter()
             .filter(|shard| shard.seat.serves())
             .filter_map(|shard| shard.groups.deadline());
-        // Without a lease they stand still.
         let timers = timers
             .chain(self.expiry_due)
             .filter(|at| *at < self.lease_until)
             .min();
-        let parked = self.parked.front().map(|parked| parked.since + PARK_MAX);
+        // Without a lease they stand still.
+        let timers = if self.lapsed { None } else { timers };
         let lapse = (!self.lapse_answered && self.leads_any()).then(|| self.lease_until + PARK_MAX);
-        [timers, parked, lapse].into_iter().flatten().min()
+        let chore = !self.lapsed && !self.chores.is_empty();
+        let refusing = self.shards.iter().any(|shard| shard.refusing);
+        let now = (chore || refusing).then_some(Instant(0));
+        [now, timers, self.parking.deadline(), lapse]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// What the coordinator holds.
@@ -197,7 +211,7 @@ impl Coordinator {
             offsets: 0,
             members_bytes: self.pools.members.used(),
             offsets_bytes: self.pools.offsets.used(),
-            parked: self.parked.len(),
+            parked: self.parking.len(),
             in_flight: 0,
             record_faults: self.faults,
         };
@@ -258,11 +272,17 @@ impl Coordinator {
         };
         let result = act(&mut shard.groups, &mut turn);
         for write in self.writes.drain(..) {
+            if !shard.seat.serves() {
+                // It is leaving: the log is another epoch's.
+                write.then.release(&mut self.pools);
+                continue;
+            }
             self.next_append += 1;
             let append = AppendId(self.next_append);
             shard.seat.push(append, write.records.len(), write.then);
             out.push(Effect::Append {
                 partition,
+                epoch: shard.seat.epoch,
                 append,
                 records: write.records,
             });
@@ -308,25 +328,24 @@ impl Coordinator {
         if self.shard(partition).seat.standing == Standing::Away {
             return;
         }
+        self.shard(partition).seat.standing = Standing::Away;
         self.refuse_waiting(now, partition, out);
         let shard = &mut self.shards[partition as usize];
         for then in shard.seat.leave() {
             then.release(&mut self.pools);
         }
         shard.groups.unload(&mut self.pools);
+        shard.topics_gone.clear();
+        shard.refusing = false;
+        self.chores.retain(|chore| chore.partition() != partition);
         let leads_any = self.leads_any();
         let of = |request: &GroupRequest| {
             request
                 .group()
                 .map(|group| partition_of(group, GROUP_PARTITIONS))
         };
-        let gone = |parked: &Parked| of(&parked.request).map_or(!leads_any, |of| of == partition);
-        let (gone, stay): (VecDeque<_>, VecDeque<_>) = core::mem::take(&mut self.parked)
-            .into_iter()
-            .partition(gone);
-        self.parked = stay;
-        for parked in gone {
-            self.parked_bytes -= parked.bytes;
+        let gone = |request: &GroupRequest| of(request).map_or(!leads_any, |of| of == partition);
+        for parked in self.parking.extract(gone) {
             let reply = GroupReply::Refused(GroupError::NotCoordinator);
             out.push(Effect::Reply {
                 ticket: parked.ticket,
@@ -370,7 +389,10 @@ impl Coordinator {
         let Some(lapsed) = lapsed.filter(|_| self.leased(now)) else {
             return;
         };
-        self.lapse_answered = false;
+        (self.lapsed, self.lapse_answered) = (false, false);
+        self.shards
+            .iter_mut()
+            .for_each(|shard| shard.refusing = false);
         for partition in self.serving() {
             let Standing::Serving { since } = self.shard(partition).seat.standing else {
                 continue;
@@ -383,8 +405,7 @@ impl Coordinator {
         for (_, ticket, reply) in self.held.drain(..) {
             out.push(Effect::Reply { ticket, reply });
         }
-        self.parked_bytes = 0;
-        for parked in core::mem::take(&mut self.parked) {
+        for parked in self.parking.take() {
             self.serve(now, parked.ticket, *parked.request, out);
         }
     }
@@ -406,18 +427,10 @@ impl Coordinator {
         if !ours || self.leased(now) {
             return self.serve(now, ticket, *request, out);
         }
-        let bytes = weight(&request);
-        if self.parked.len() >= PARKED_MAX || self.parked_bytes + bytes > PARKED_BYTES_MAX {
+        if let Err(ticket) = self.parking.park(now, ticket, request) {
             let reply = GroupReply::Refused(GroupError::CoordinatorNotAvailable);
-            return out.push(Effect::Reply { ticket, reply });
+            out.push(Effect::Reply { ticket, reply });
         }
-        self.parked_bytes += bytes;
-        self.parked.push_back(Parked {
-            since: now,
-            ticket,
-            bytes,
-            request,
-        });
     }
 
     fn serve(
@@ -504,48 +517,81 @@ impl Coordinator {
         }
     }
 
-    /// Lets happen what is due: timers within the lease, refusals outside it.
+    /// Lets happen what is due, for one partition a step: timers and chores within the lease, refusals outside it.
     fn time_passes(&mut self, now: Instant, out: &mut Outbox<Effect>) {
-        if self.leased(now) {
-            for partition in 0..GROUP_PARTITIONS {
-                let shard = self.shard(partition);
-                if shard.seat.serves() && shard.groups.deadline().is_some_and(|at| at <= now) {
-                    self.turn(now, partition, out, Groups::time_passes);
-                }
-            }
-            if self.expiry_due.is_none_or(|due| due <= now) {
-                self.expire(now, out);
-            }
-            return;
+        if !self.leased(now) {
+            return self.lapse_passes(now, out);
         }
-        while let Some(parked) = self
-            .parked
-            .pop_front_if(|parked| parked.since + PARK_MAX <= now)
-        {
-            self.parked_bytes -= parked.bytes;
-            let reply = GroupReply::Refused(GroupError::NotCoordinator);
-            out.push(Effect::Reply {
-                ticket: parked.ticket,
-                reply,
-            });
+        let due = |shard: &Shard| {
+            shard.seat.serves() && shard.groups.deadline().is_some_and(|at| at <= now)
+        };
+        if let Some(at) = self.shards.iter().position(due) {
+            let partition = u32::try_from(at).expect("there are a few partitions");
+            return self.turn(now, partition, out, Groups::time_passes);
         }
-        if !self.lapse_answered && self.lease_until + PARK_MAX <= now {
-            self.lapse_answered = true;
-            for partition in self.serving() {
-                self.refuse_waiting(now, partition, out);
+        if self.expiry_due.is_none_or(|due| due <= now) {
+            // Nothing is deleted by a time that can't be trusted, nor in the first minutes of a life.
+            if self.expiry_due.is_some() && self.clock.is_some() {
+                let chores = self
+                    .serving()
+                    .into_iter()
+                    .map(|partition| Chore::Expire { partition });
+                self.chores.extend(chores);
             }
+            self.expiry_due = Some(now + EXPIRY_EVERY);
+        }
+        match self.chores.pop_front() {
+            Some(Chore::Expire { partition }) => self.turn(now, partition, out, Groups::expire),
+            Some(Chore::ForgetTopic { partition, topic }) => {
+                self.turn(now, partition, out, |groups, turn| {
+                    groups.topic_deleted(turn, &topic)
+                });
+            }
+            None => {}
         }
     }
 
-    fn expire(&mut self, now: Instant, out: &mut Outbox<Effect>) {
-        let first = self.expiry_due.is_none();
-        self.expiry_due = Some(now + EXPIRY_EVERY);
-        // Nothing is deleted by a time that can't be trusted, nor in the first minutes of a life.
-        if first || self.clock.is_none() {
-            return;
+    fn lapse_passes(&mut self, now: Instant, out: &mut Outbox<Effect>) {
+        self.lapsed = true;
+        while let Some(ticket) = self.parking.pop_late(now) {
+            let reply = GroupReply::Refused(GroupError::NotCoordinator);
+            out.push(Effect::Reply { ticket, reply });
         }
-        for partition in self.serving() {
-            self.turn(now, partition, out, Groups::expire);
+        if !self.lapse_answered && self.lease_until + PARK_MAX <= now {
+            self.lapse_answered = true;
+            self.shards
+                .iter_mut()
+                .for_each(|shard| shard.refusing = shard.seat.serves());
+        }
+        if let Some(at) = self.shards.iter().position(|shard| shard.refusing) {
+            self.shards[at].refusing = false;
+            self.refuse_waiting(
+                now,
+                u32::try_from(at).expect("there are a few partitions"),
+                out,
+            );
+        }
+    }
+
+    fn topic_deleted(&mut self, topic: &Rc<str>) {
+        for (partition, shard) in (0..).zip(&mut self.shards) {
+            match shard.seat.standing {
+                Standing::Away => {}
+                Standing::Loading => shard.topics_gone.push(topic.clone()),
+                Standing::Serving { .. } => {
+                    let topic = topic.clone();
+                    self.chores
+                        .push_back(Chore::ForgetTopic { partition, topic });
+                }
+            }
+        }
+    }
+}
+
+impl Chore {
+    const fn partition(&self) -> u32 {
+        match self {
+            Self::Expire { partition } | Self::ForgetTopic { partition, .. } => *partition,
         }
     }
 }
@@ -565,49 +611,4 @@ const fn while_loading(request: &GroupRequest) -> GroupReply {
         GroupRequest::Sync(_) => GroupReply::Refused(GroupError::RebalanceInProgress),
         _ => GroupReply::Refused(GroupError::CoordinatorLoadInProgress),
     }
-}
-
-/// About what a request holds of memory while it waits.
-fn weight(request: &GroupRequest) -> usize {
-    const EACH: usize = 64;
-    let texts = match request {
-        GroupRequest::Join(join) => {
-            let protocols = join
-                .protocols
-                .iter()
-                .map(|protocol| EACH + protocol.name.len() + protocol.metadata.len());
-            join.member.len() + join.client_id.len() + protocols.sum::<usize>()
-        }
-        GroupRequest::Sync(sync) => sync
-            .assignments
-            .iter()
-            .map(|(id, bytes)| EACH + id.len() + bytes.len())
-            .sum(),
-        GroupRequest::Commit(commit) => {
-            let offset = |offset: &crate::group::CommittedOffset| {
-                2 * EACH + offset.topic.len() + offset.metadata.as_ref().map_or(0, String::len)
-            };
-            commit.offsets.iter().map(offset).sum()
-        }
-        GroupRequest::Leave(leave) => leave
-            .members
-            .iter()
-            .map(|leaver| 2 * EACH + leaver.member.len())
-            .sum(),
-        GroupRequest::FetchOffsets(fetch) => fetch
-            .partitions
-            .iter()
-            .flatten()
-            .map(|partition| EACH + partition.topic.len())
-            .sum(),
-        GroupRequest::DeleteOffsets { partitions, .. } => partitions
-            .iter()
-            .map(|partition| EACH + partition.topic.len())
-            .sum(),
-        GroupRequest::Heartbeat(_)
-        | GroupRequest::Describe { .. }
-        | GroupRequest::List(_)
-        | GroupRequest::Delete { .. } => 0,
-    };
-    4 * EACH + request.group().map_or(0, str::len) + texts
 }

@@ -16,6 +16,7 @@ mod classic;
 mod commit;
 mod join;
 mod member;
+mod rebalance;
 pub mod records;
 mod subscription;
 mod sync;

@@ -81,9 +81,13 @@ impl<T> Seat<T> {
         self.standing == Standing::Loading && self.epoch == epoch
     }
 
-    /// Leaves office and gives out what was on its way, first to last.
+    /// Gives out what was on its way, first to last, when the office is over.
     pub(super) fn leave(&mut self) -> impl Iterator<Item = T> + use<T> {
-        self.standing = Standing::Away;
+        assert_eq!(
+            self.standing,
+            Standing::Away,
+            "batches end with their office"
+        );
         core::mem::take(&mut self.line)
             .into_iter()
             .map(|flight| flight.then)

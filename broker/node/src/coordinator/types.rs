@@ -170,6 +170,9 @@ pub enum Effect {
     Append {
         /// Where.
         partition: u32,
+        /// In this epoch only: if the partition is led in another one by now, the batch is refused with
+        /// [`AppendFailure::NotLeader`], or it would end up in a log that was read without it.
+        epoch: LeaderEpoch,
         /// Names the batch.
         append: AppendId,
         /// At least one, together at most [`super::APPEND_BYTES_MAX`].

@@ -17,11 +17,11 @@ use std::rc::Rc;
 
 use model::Instant;
 
-use super::member::{Member, millis};
+use super::member::Member;
 use super::records::{GroupValue, group_key};
 use super::subscription;
 use super::turn::{Then, Turn};
-use super::types::{GroupError, GroupReply, GroupState, Joined, Protocol};
+use super::types::{GroupError, GroupState, Joined, Protocol};
 use crate::coordinator::Record;
 
 /// How long a member that never heard of its id may wait in a rebalance: its client is gone by then, or asks again.
@@ -206,7 +206,7 @@ impl Group {
         self.arm(deadline);
     }
 
-    fn enter(&mut self, turn: &Turn<'_>, state: GroupState) {
+    pub(super) fn enter(&mut self, turn: &Turn<'_>, state: GroupState) {
         self.state = state;
         self.state_at = turn.wall;
     }
@@ -219,34 +219,6 @@ impl Group {
         let shared = |name: &str| self.members.values().all(|member| member.speaks(name));
         self.protocol_type.as_deref() == Some(protocol_type)
             && protocols.iter().any(|protocol| shared(&protocol.name))
-    }
-
-    /// The protocol that all speak and most prefer; the leader's order decides between equals.
-    pub(super) fn select_protocol(&self) -> Option<String> {
-        let judge = self
-            .leader
-            .as_ref()
-            .and_then(|leader| self.members.get(leader));
-        let judge = judge.or_else(|| self.members.values().next())?;
-        let shared = |name: &str| self.members.values().all(|member| member.speaks(name));
-        let candidates: Vec<&str> = judge
-            .protocols
-            .iter()
-            .map(|protocol| protocol.name.as_str())
-            .filter(|name| shared(name))
-            .collect();
-        let mut votes = vec![0_usize; candidates.len()];
-        for member in self.members.values() {
-            let vote = member
-                .protocols
-                .iter()
-                .find_map(|spoken| candidates.iter().position(|name| *name == spoken.name));
-            votes[vote?] += 1;
-        }
-        // The first of the largest.
-        let most = votes.iter().max()?;
-        let at = votes.iter().position(|count| count == most)?;
-        Some(candidates[at].to_owned())
     }
 
     /// KIP-345: an instance id must be known and be this member's.
@@ -287,170 +259,6 @@ impl Group {
         self.leader.get_or_insert_with(|| id.to_owned());
         self.members.insert(id.to_owned(), Box::new(member));
         self.rebalance(turn);
-    }
-
-    /// Begins a rebalance unless one has begun.
-    pub(super) fn rebalance(&mut self, turn: &mut Turn<'_>) {
-        if !self.is(GroupState::PreparingRebalance) {
-            self.prepare_rebalance(turn);
-        }
-    }
-
-    fn prepare_rebalance(&mut self, turn: &mut Turn<'_>) {
-        if self.is(GroupState::CompletingRebalance) {
-            self.fail_syncs(turn, GroupError::RebalanceInProgress);
-        }
-        self.clear_sync_wait();
-        self.assigning = false;
-        let longest = self.rebalance_timeout();
-        let wait = if self.is(GroupState::Empty) {
-            let delay = turn.settings.join_delay;
-            JoinWait {
-                deadline: turn.now + delay,
-                extension: Some(longest.saturating_sub(delay)),
-            }
-        } else {
-            JoinWait {
-                deadline: turn.now + longest,
-                extension: None,
-            }
-        };
-        self.join_wait = Some(wait);
-        self.arm(wait.deadline);
-        self.enter(turn, GroupState::PreparingRebalance);
-        self.try_complete_join(turn);
-    }
-
-    /// What the slowest member says it needs to join again.
-    pub(super) fn rebalance_timeout(&self) -> Duration {
-        millis(
-            self.members
-                .values()
-                .map(|member| member.rebalance_ms)
-                .max()
-                .unwrap_or(0),
-        )
-    }
-
-    /// Drops what members would have been assigned and refuses those that wait for it.
-    pub(super) fn fail_syncs(&mut self, turn: &mut Turn<'_>, error: GroupError) {
-        for member in self.members.values_mut() {
-            turn.pools.members.give(member.assignment.len());
-            member.assignment = Vec::new();
-            if let Some(ticket) = member.syncing.take() {
-                turn.refuse(ticket, error);
-                member.deadline = turn.now + member.session();
-            }
-        }
-        self.wake = self.due();
-    }
-
-    pub(super) fn clear_sync_wait(&mut self) {
-        self.sync_deadline = None;
-        for member in self.members.values_mut() {
-            member.sync_pending = false;
-        }
-    }
-
-    /// Ends the rebalance if everybody is there; an empty group's first one always waits out its delay.
-    pub(super) fn try_complete_join(&mut self, turn: &mut Turn<'_>) {
-        let waits = self.join_wait.is_some_and(|wait| wait.extension.is_none());
-        let complete =
-            self.pending.is_empty() && self.members.values().all(|member| member.joining.is_some());
-        if waits && complete {
-            self.complete_join(turn);
-        }
-    }
-
-    fn join_time_is_up(&mut self, turn: &mut Turn<'_>) {
-        let wait = self
-            .join_wait
-            .as_mut()
-            .expect("only a rebalance has the time");
-        match wait.extension {
-            Some(left) if self.newcomer && !left.is_zero() => {
-                let delay = turn.settings.join_delay.min(left);
-                *wait = JoinWait {
-                    deadline: turn.now + delay,
-                    extension: Some(left.saturating_sub(delay)),
-                };
-                let deadline = wait.deadline;
-                self.newcomer = false;
-                self.arm(deadline);
-            }
-            _ => self.complete_join(turn),
-        }
-    }
-
-    fn complete_join(&mut self, turn: &mut Turn<'_>) {
-        // Static members may be away for their whole session and keep their place.
-        let absent = |member: &Member| member.joining.is_none() && member.instance.is_none();
-        let gone: Vec<String> = self
-            .members
-            .iter()
-            .filter(|(_, member)| absent(member))
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in gone {
-            self.remove(turn, &id);
-        }
-        if !self.elect_leader() && !self.members.is_empty() {
-            // Nobody came: wait on, until sessions run out.
-            let deadline = turn.now + self.rebalance_timeout().max(Duration::from_millis(1));
-            self.join_wait = Some(JoinWait {
-                deadline,
-                extension: None,
-            });
-            self.arm(deadline);
-            return;
-        }
-        self.join_wait = None;
-        self.newcomer = false;
-        self.clear_sync_wait();
-        self.generation = self.generation.checked_add(1).unwrap_or(0);
-        if self.members.is_empty() {
-            self.protocol = None;
-            self.enter(turn, GroupState::Empty);
-            self.record_empty(turn);
-            return;
-        }
-        self.protocol = self.select_protocol();
-        self.enter(turn, GroupState::CompletingRebalance);
-        let ids: Vec<String> = self.members.keys().cloned().collect();
-        for id in &ids {
-            let joined = self.joined(id);
-            let member = self.members.get_mut(id).expect("listed just now");
-            if let Some(ticket) = member.joining.take() {
-                turn.reply(ticket, GroupReply::Joined(joined));
-            }
-            member.is_new = false;
-            member.sync_pending = true;
-            self.heard(turn.now, id);
-        }
-        let deadline = turn.now + self.rebalance_timeout();
-        self.sync_deadline = Some(deadline);
-        self.arm(deadline);
-    }
-
-    /// The leader stays if it has joined; else one that has.
-    fn elect_leader(&mut self) -> bool {
-        let Some(leader) = &self.leader else {
-            return false;
-        };
-        if self
-            .members
-            .get(leader)
-            .is_some_and(|member| member.joining.is_some())
-        {
-            return true;
-        }
-        let joined = self
-            .members
-            .iter()
-            .find(|(_, member)| member.joining.is_some());
-        let Some((id, _)) = joined else { return false };
-        self.leader = Some(id.clone());
-        true
     }
 
     /// What a member is told of the present generation.
@@ -511,103 +319,6 @@ impl Group {
         found
     }
 
-    /// Lets happen what is due.
-    pub(super) fn time_passes(&mut self, turn: &mut Turn<'_>) {
-        let now = turn.now;
-        let late: Vec<String> = self
-            .pending
-            .iter()
-            .filter(|(_, deadline)| **deadline <= now)
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in late {
-            self.remove_pending(turn, &id);
-            self.try_complete_join(turn);
-        }
-        let is_late = |member: &Member| member.due().is_some_and(|due| due <= now);
-        let late: Vec<String> = self
-            .members
-            .iter()
-            .filter(|(_, member)| is_late(member))
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in late {
-            // The first one's going may have given the others a new deadline, or an end.
-            if self.members.get(&id).is_some_and(|member| is_late(member)) {
-                self.remove_and_rebalance(turn, &id);
-            }
-        }
-        if self.sync_deadline.is_some_and(|deadline| deadline <= now) {
-            self.sync_time_is_up(turn);
-        }
-        if self.join_wait.is_some_and(|wait| wait.deadline <= now) {
-            self.join_time_is_up(turn);
-        }
-        self.wake = self.due();
-    }
-
-    fn sync_time_is_up(&mut self, turn: &mut Turn<'_>) {
-        self.sync_deadline = None;
-        let silent: Vec<String> = self
-            .members
-            .iter()
-            .filter(|(_, member)| member.sync_pending)
-            .map(|(id, _)| id.clone())
-            .collect();
-        if silent.is_empty() {
-            return;
-        }
-        for id in silent {
-            self.remove(turn, &id);
-        }
-        self.rebalance(turn);
-    }
-
-    /// Answers all that wait with `error`. New members that have no instance id are forgotten: their clients may never
-    /// have learned who they are.
-    pub(super) fn refuse_waiting(&mut self, turn: &mut Turn<'_>, error: GroupError) {
-        let mut strangers = Vec::new();
-        for (id, member) in &mut self.members {
-            let joining = member.joining.take();
-            if joining.is_some() && member.is_new && member.instance.is_none() {
-                strangers.push(id.clone());
-            }
-            for ticket in joining.into_iter().chain(member.syncing.take()) {
-                turn.refuse(ticket, error);
-            }
-        }
-        for id in strangers {
-            self.remove(turn, &id);
-        }
-        self.wake = self.due();
-    }
-
-    /// Answers those that wait for the assignment, which may still come.
-    pub(super) fn refuse_syncs(&mut self, turn: &mut Turn<'_>, error: GroupError) {
-        for member in self.members.values_mut() {
-            if let Some(ticket) = member.syncing.take() {
-                turn.refuse(ticket, error);
-                member.deadline = turn.now + member.session();
-            }
-        }
-        self.wake = self.due();
-    }
-
-    /// Answers a member's join, which may still turn out well.
-    pub(super) fn refuse_join(&mut self, turn: &mut Turn<'_>, member: &str, error: GroupError) {
-        let Some(joining) = self
-            .members
-            .get_mut(member)
-            .map(|member| member.joining.take())
-        else {
-            return;
-        };
-        if let Some(ticket) = joining {
-            turn.refuse(ticket, error);
-        }
-        self.heard(turn.now, member);
-    }
-
     /// The group as a record, with assignments as `assigned` says.
     pub(super) fn record(&self, assigned: impl Fn(&str, &Member) -> Vec<u8>) -> Record {
         let protocol = self.protocol.clone().unwrap_or_default();
@@ -630,7 +341,7 @@ impl Group {
 
     /// An empty generation is written down so that a new coordinator does not revive the members of the one before.
     /// Nobody waits for it: if it is lost, they come back to life and time out.
-    fn record_empty(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn record_empty(&mut self, turn: &mut Turn<'_>) {
         self.recorded = true;
         turn.write(vec![self.record(|_, _| Vec::new())], Then::Nothing);
     }

@@ -127,8 +127,7 @@ impl Group {
             turn.pools.members.force(member.assignment.len());
         }
         self.assigning = false;
-        self.state = GroupState::Stable;
-        self.state_at = turn.wall;
+        self.enter(turn, GroupState::Stable);
         let waiting: Vec<String> = self
             .members
             .iter()
