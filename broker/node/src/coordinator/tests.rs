@@ -21,6 +21,7 @@ mod formats;
 mod limits;
 mod properties;
 mod text;
+mod transitions;
 
 use text::{Words, expand, record_text, reply_text, shorten, subscription, time};
 

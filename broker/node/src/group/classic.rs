@@ -27,7 +27,7 @@ use crate::coordinator::Record;
 /// How long a member that never heard of its id may wait in a rebalance: its client is gone by then, or asks again.
 const NEW_MEMBER_WAIT: Duration = Duration::from_secs(5 * 60);
 /// What a group costs besides its bytes.
-const GROUP_BYTES: usize = 512;
+const GROUP_BYTES: usize = 704;
 /// What an id that was given out and not used yet costs besides its bytes.
 const PENDING_BYTES: usize = 96;
 

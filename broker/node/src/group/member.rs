@@ -9,7 +9,7 @@ use super::types::{DescribedMember, Join, JoinedMember, Protocol};
 use crate::Ticket;
 
 /// What a member costs besides its bytes: the structure, its place in the map, a ticket and a timer.
-const MEMBER_BYTES: usize = 384;
+const MEMBER_BYTES: usize = 448;
 const PROTOCOL_BYTES: usize = 48;
 
 /// A member.
