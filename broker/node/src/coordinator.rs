@@ -25,6 +25,7 @@ mod parking;
 mod seat;
 #[cfg(test)]
 mod tests;
+mod time;
 mod types;
 
 pub use codec::RecordFault;
@@ -32,6 +33,7 @@ pub use hash::partition_of;
 use parking::Parking;
 pub use parking::{PARKED_BYTES_MAX, PARKED_MAX};
 use seat::{Failed, Seat, Standing};
+use time::Chore;
 pub use types::{
     AppendFailure, AppendId, Effect, GROUP_PARTITIONS, Input, Record, Settings, Stats,
 };
@@ -41,20 +43,6 @@ pub const APPEND_BYTES_MAX: usize = 1024 * 1024;
 /// Batches on their way per partition beyond which clients' requests that would add one are refused. The disks commit
 /// a hundred groups of batches a second: 1,024 are a second's work when each holds ten of ours.
 pub const IN_FLIGHT_MAX: usize = 1_024;
-/// How often offsets are looked through for those whose retention is over; Kafka's
-/// `offsets.retention.check.interval.ms`.
-const EXPIRY_EVERY: core::time::Duration = core::time::Duration::from_secs(10 * 60);
-
-/// Work that concerns every group of a partition within the lease. One is done a step, because each may answer, or
-/// write for, as many groups and members as a pool holds, and a step's effects are bounded.
-#[derive(Debug)]
-enum Chore {
-    /// Offsets whose time is over.
-    Expire { partition: u32 },
-    /// Offsets in a topic that is gone.
-    ForgetTopic { partition: u32, topic: Rc<str> },
-}
-
 /// One internal partition: the office, and its groups.
 #[derive(Debug, Default)]
 struct Shard {
@@ -383,33 +371,6 @@ impl Coordinator {
         }
     }
 
-    fn lease(&mut self, now: Instant, until: Instant, out: &mut Outbox<Effect>) {
-        let lapsed = (!self.leased(now)).then_some(self.lease_until);
-        self.lease_until = until;
-        let Some(lapsed) = lapsed.filter(|_| self.leased(now)) else {
-            return;
-        };
-        (self.lapsed, self.lapse_answered) = (false, false);
-        self.shards
-            .iter_mut()
-            .for_each(|shard| shard.refusing = false);
-        for partition in self.serving() {
-            let Standing::Serving { since } = self.shard(partition).seat.standing else {
-                continue;
-            };
-            let silence = now.since(lapsed.max(since));
-            self.turn(now, partition, out, |groups, turn| {
-                groups.resume(turn, silence, silence > PARK_MAX)
-            });
-        }
-        for (_, ticket, reply) in self.held.drain(..) {
-            out.push(Effect::Reply { ticket, reply });
-        }
-        for parked in self.parking.take() {
-            self.serve(now, parked.ticket, *parked.request, out);
-        }
-    }
-
     fn request(
         &mut self,
         now: Instant,
@@ -514,84 +475,6 @@ impl Coordinator {
                     .get_mut(append)
                     .expect("nothing left the line") = then;
             }
-        }
-    }
-
-    /// Lets happen what is due, for one partition a step: timers and chores within the lease, refusals outside it.
-    fn time_passes(&mut self, now: Instant, out: &mut Outbox<Effect>) {
-        if !self.leased(now) {
-            return self.lapse_passes(now, out);
-        }
-        let due = |shard: &Shard| {
-            shard.seat.serves() && shard.groups.deadline().is_some_and(|at| at <= now)
-        };
-        if let Some(at) = self.shards.iter().position(due) {
-            let partition = u32::try_from(at).expect("there are a few partitions");
-            return self.turn(now, partition, out, Groups::time_passes);
-        }
-        if self.expiry_due.is_none_or(|due| due <= now) {
-            // Nothing is deleted by a time that can't be trusted, nor in the first minutes of a life.
-            if self.expiry_due.is_some() && self.clock.is_some() {
-                let chores = self
-                    .serving()
-                    .into_iter()
-                    .map(|partition| Chore::Expire { partition });
-                self.chores.extend(chores);
-            }
-            self.expiry_due = Some(now + EXPIRY_EVERY);
-        }
-        match self.chores.pop_front() {
-            Some(Chore::Expire { partition }) => self.turn(now, partition, out, Groups::expire),
-            Some(Chore::ForgetTopic { partition, topic }) => {
-                self.turn(now, partition, out, |groups, turn| {
-                    groups.topic_deleted(turn, &topic)
-                });
-            }
-            None => {}
-        }
-    }
-
-    fn lapse_passes(&mut self, now: Instant, out: &mut Outbox<Effect>) {
-        self.lapsed = true;
-        while let Some(ticket) = self.parking.pop_late(now) {
-            let reply = GroupReply::Refused(GroupError::NotCoordinator);
-            out.push(Effect::Reply { ticket, reply });
-        }
-        if !self.lapse_answered && self.lease_until + PARK_MAX <= now {
-            self.lapse_answered = true;
-            self.shards
-                .iter_mut()
-                .for_each(|shard| shard.refusing = shard.seat.serves());
-        }
-        if let Some(at) = self.shards.iter().position(|shard| shard.refusing) {
-            self.shards[at].refusing = false;
-            self.refuse_waiting(
-                now,
-                u32::try_from(at).expect("there are a few partitions"),
-                out,
-            );
-        }
-    }
-
-    fn topic_deleted(&mut self, topic: &Rc<str>) {
-        for (partition, shard) in (0..).zip(&mut self.shards) {
-            match shard.seat.standing {
-                Standing::Away => {}
-                Standing::Loading => shard.topics_gone.push(topic.clone()),
-                Standing::Serving { .. } => {
-                    let topic = topic.clone();
-                    self.chores
-                        .push_back(Chore::ForgetTopic { partition, topic });
-                }
-            }
-        }
-    }
-}
-
-impl Chore {
-    const fn partition(&self) -> u32 {
-        match self {
-            Self::Expire { partition } | Self::ForgetTopic { partition, .. } => *partition,
         }
     }
 }

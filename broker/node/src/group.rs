@@ -490,6 +490,14 @@ impl Groups {
         )
     }
 
+    /// Where an offset's record lies.
+    #[cfg(test)]
+    pub(crate) fn record_of(&self, group: &str, topic: &str, partition: i32) -> Option<Offset> {
+        self.offsets
+            .get(group, topic, partition)
+            .map(|kept| kept.record)
+    }
+
     /// Bytes held of the pools, counted anew.
     #[cfg(test)]
     pub(crate) fn cost(&self) -> (usize, usize) {

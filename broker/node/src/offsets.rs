@@ -283,3 +283,42 @@ impl Offsets {
         entries.map(|entry| entry.kept.cost(&entry.topic)).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(offset: i64, record: i64) -> Kept {
+        Kept {
+            offset,
+            leader_epoch: -1,
+            metadata: "".into(),
+            committed_at: 0,
+            expires_at: -1,
+            record: Offset(record),
+        }
+    }
+
+    /// Transactions will commit out of the order of their records: the record decides, not the moment.
+    #[test]
+    fn the_higher_record_wins_whenever_it_comes() {
+        let (mut pool, mut offsets) = (Pool::new(10_000), Offsets::default());
+        let group: Rc<str> = "g".into();
+        let mut put = |offsets: &mut Offsets, pool: &mut Pool, kept: Kept| {
+            pool.force(kept.cost("t"));
+            offsets.put(pool, &group, "t", 0, kept);
+        };
+        put(&mut offsets, &mut pool, kept(5, 10));
+        put(&mut offsets, &mut pool, kept(4, 9));
+        assert_eq!(offsets.get("g", "t", 0), Some(&kept(5, 10)));
+        put(&mut offsets, &mut pool, kept(3, 11));
+        assert_eq!(offsets.get("g", "t", 0), Some(&kept(3, 11)));
+        assert_eq!(pool.used(), offsets.cost());
+        // So with tombstones.
+        offsets.remove(&mut pool, "g", "t", 0, Offset(11));
+        assert_eq!(offsets.count(), 1);
+        offsets.remove(&mut pool, "g", "t", 0, Offset(12));
+        assert_eq!((offsets.count(), pool.used()), (0, 0));
+        assert!(!offsets.uses("g"));
+    }
+}
