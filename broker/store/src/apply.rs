@@ -7,17 +7,17 @@ use std::io;
 
 use model::batch::Header;
 use model::window::Fact;
-use model::{Offset, WallMs};
+use model::{LeaderEpoch, Offset, WallMs};
 
 use crate::alloc::Allocated;
 use crate::disk::Disk;
 use crate::extent_io::scan_extent;
-use crate::format::extent::{DATA_AT, SlotLife};
+use crate::format::extent::{DATA_AT, INDEX_EVERY, SlotLife};
 use crate::format::journal::{self, Entry, EntryType};
 use crate::format::row::{ROW_BYTES, Row, SlotState};
 use crate::io::{Io, Mode, Name};
 use crate::ops::{NewExtent, Op, Outcome, Swap};
-use crate::parts::{OpenExtent, Part, feed_index, wants_index};
+use crate::parts::{OpenExtent, Part, feed_index};
 use crate::publish::Change;
 use crate::{Append, Class, PartIx};
 
@@ -65,6 +65,10 @@ impl<I: Io> Disk<I> {
                     "{part:?} is in epoch {:?} and can't accept {epoch:?}",
                     it.accepted_epoch
                 );
+                if it.stalled && start.is_some_and(|start| start > it.end) {
+                    // It counts on batches that were refused.
+                    return Ok(Outcome::NoRoom);
+                }
                 it.accepted_epoch = epoch;
                 if let Some(start) = start {
                     it.begin_epoch(epoch, start);
@@ -190,6 +194,15 @@ impl<I: Io> Disk<I> {
             leader_epoch >= newest,
             "{part:?} holds epoch {newest:?}, an append comes from {leader_epoch:?}"
         );
+        // An operation goes into one extent, so that for want of room all of it is refused.
+        if !self.make_room(
+            part,
+            append_span(&batch, base_offset, leader_epoch, gap),
+            trusted,
+        )? {
+            self.parts.get_mut(&part).expect("looked up above").stalled = true;
+            return Ok(Outcome::NoRoom);
+        }
         let (mut at, mut base) = (0, base_offset);
         while at < batch.len() {
             let mut header = Header::read(&batch[at..]).expect("only checked batches are queued");
@@ -201,10 +214,6 @@ impl<I: Io> Disk<I> {
             header.leader_epoch = leader_epoch;
             if let Some(now) = append_time {
                 header.max_timestamp = now;
-            }
-            if !self.make_room(part, &header, trusted)? {
-                self.parts.get_mut(&part).expect("looked up above").stalled = true;
-                return Ok(Outcome::NoRoom);
             }
             let entry = self.entry_for(part, &header, hw, gap);
             self.group
@@ -286,21 +295,15 @@ impl<I: Io> Disk<I> {
         self.windows.advance(part, it.high_watermark);
     }
 
-    /// Makes the replica's open extent hold the batch of `header`; false where there is no room for a new one.
-    fn make_room(
-        &mut self,
-        part: PartIx,
-        header: &Header,
-        trusted: Option<WallMs>,
-    ) -> io::Result<bool> {
+    /// Makes the replica's open extent hold batches of `span`; false where there is no room for a new one.
+    fn make_room(&mut self, part: PartIx, span: Span, trusted: Option<WallMs>) -> io::Result<bool> {
         let it = self.parts.get(&part).expect("the caller looked it up");
         if let Some(open) = &it.open {
             let row = self.table.row(open.life.slot);
-            let index = open.index.len() + usize::from(wants_index(&open.index, row.used));
-            let need = u64::from(row.used)
-                + header.bytes as u64
-                + u64::from(row.class.tail_bytes(index, 0));
-            let near = header.base_offset.since(row.base) <= i64::from(u32::MAX);
+            let index = open.index.len() + 1 + span.bytes / INDEX_EVERY as usize;
+            let need =
+                u64::from(row.used) + span.bytes as u64 + u64::from(row.class.tail_bytes(index, 0));
+            let near = span.last.since(row.base) <= i64::from(u32::MAX);
             if need <= row.class.bytes() && near {
                 return Ok(true);
             }
@@ -319,7 +322,7 @@ impl<I: Io> Disk<I> {
             self.seal(part);
             self.parts.get_mut(&part).expect("still there").class = next;
         }
-        self.open_extent(part, header, trusted)
+        self.open_extent(part, span, trusted)
     }
 
     /// Seals the open extent; its tail is written with the group.
@@ -344,12 +347,12 @@ impl<I: Io> Disk<I> {
     fn open_extent(
         &mut self,
         part: PartIx,
-        header: &Header,
+        span: Span,
         trusted: Option<WallMs>,
     ) -> io::Result<bool> {
         let it = self.parts.get(&part).expect("the caller looked it up");
         let least =
-            Class::holding(header.bytes as u64).expect("a batch is far below the largest class");
+            Class::holding(span.bytes as u64).expect("a batch is far below the largest class");
         let quota = it.settings.quota_bytes / 4;
         let most = Class::ALL
             .into_iter()
@@ -374,7 +377,7 @@ impl<I: Io> Disk<I> {
             ..
         } = allocated;
         self.table
-            .place(life.slot, open_row(part, life, class, header));
+            .place(life.slot, open_row(part, life, class, span));
         let mut open = OpenExtent::new(life, file.clone(), address);
         open.opened = Some(self.io.now());
         open.opened_at = trusted.unwrap_or(WallMs(0));
@@ -384,8 +387,8 @@ impl<I: Io> Disk<I> {
         self.group.push(Entry {
             part,
             life,
-            base: header.base_offset,
-            epoch: header.leader_epoch,
+            base: span.base,
+            epoch: span.epoch,
             aux: class as u64,
             ..Entry::new(EntryType::ExtOpen)
         });
@@ -480,6 +483,9 @@ impl<I: Io> Disk<I> {
             return Outcome::NoReplica;
         };
         let dropped = offset > it.end;
+        if dropped && it.stalled {
+            return Outcome::NoRoom;
+        }
         it.set_log_start(offset);
         let mut gone = Vec::new();
         while let Some(slot) = it.extents.front().copied() {
@@ -601,16 +607,42 @@ impl<I: Io> Disk<I> {
     }
 }
 
-/// The row of an extent that is opened for the batch of `header`.
-pub(crate) fn open_row(part: PartIx, life: SlotLife, class: Class, header: &Header) -> Row {
+/// Batches of one operation.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    bytes: usize,
+    base: Offset,
+    last: Offset,
+    epoch: LeaderEpoch,
+}
+
+fn append_span(batch: &[u8], base: Offset, epoch: LeaderEpoch, gap: bool) -> Span {
+    let (mut at, mut next, mut first) = (0, base, None);
+    while at < batch.len() {
+        let header = Header::read(&batch[at..]).expect("only checked batches are queued");
+        let from = if gap { header.base_offset } else { next };
+        first.get_or_insert(from);
+        next = from.plus(i64::from(header.last_offset_delta) + 1);
+        at += header.bytes;
+    }
+    Span {
+        bytes: batch.len(),
+        base: first.unwrap_or(base),
+        last: next,
+        epoch,
+    }
+}
+
+/// The row of an extent that is opened for batches of `span`.
+fn open_row(part: PartIx, life: SlotLife, class: Class, span: Span) -> Row {
     Row {
         state: SlotState::Open,
         part,
         used: DATA_AT,
-        base: header.base_offset,
-        last: Offset(header.base_offset.0 - 1),
-        first_epoch: header.leader_epoch,
-        last_epoch: header.leader_epoch,
+        base: span.base,
+        last: Offset(span.base.0 - 1),
+        first_epoch: span.epoch,
+        last_epoch: span.epoch,
         ..Row::free(class, life.generation)
     }
 }

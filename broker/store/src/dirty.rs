@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use model::Instant;
 
+use crate::format::extent::SlotLife;
 use crate::format::{PAGE, page_down, page_up};
 
 /// Place on the disk, then slot: the order in which a sweep visits.
@@ -15,6 +16,8 @@ pub(crate) type Key = (u64, u32);
 #[derive(Debug)]
 pub(crate) struct Run<F> {
     pub(crate) file: Arc<F>,
+    /// Which life of the slot they are of.
+    generation: u32,
     /// `[low, high)`, whole pages.
     pub(crate) low: u64,
     pub(crate) high: u64,
@@ -86,14 +89,14 @@ impl<F> Dirty<F> {
     /// `[from, to)` of an extent was written into the page cache by group `seq`.
     pub(crate) fn mark(
         &mut self,
-        slot: u32,
+        life: SlotLife,
         address: u64,
         file: &Arc<F>,
         (from, to): (u64, u64),
         (seq, now): (u64, Instant),
     ) {
         let (from, to) = (page_down(from), page_up(to));
-        let run = self.run(slot, address, file, (from, from), (seq, now));
+        let run = self.run(life, address, file, (from, from), (seq, now));
         let before = run.bytes();
         if run.high == run.low {
             (run.low, run.high) = (from, to);
@@ -107,14 +110,14 @@ impl<F> Dirty<F> {
     /// The tail of a sealed extent was.
     pub(crate) fn mark_tail(
         &mut self,
-        slot: u32,
+        life: SlotLife,
         address: u64,
         file: &Arc<F>,
         (at, bytes): (u64, u64),
         when: (u64, Instant),
     ) {
         debug_assert!((at | bytes).is_multiple_of(PAGE as u64));
-        let run = self.run(slot, address, file, (0, 0), when);
+        let run = self.run(life, address, file, (0, 0), when);
         let before = run.bytes();
         run.tail = Some((at, bytes));
         let after = run.bytes();
@@ -123,21 +126,31 @@ impl<F> Dirty<F> {
 
     fn run(
         &mut self,
-        slot: u32,
+        life: SlotLife,
         address: u64,
         file: &Arc<F>,
         (low, high): (u64, u64),
         (born_seq, born): (u64, Instant),
     ) -> &mut Run<F> {
-        let address = *self.addresses.entry(slot).or_insert(address);
-        self.runs.entry((address, slot)).or_insert_with(|| Run {
-            file: file.clone(),
-            low,
-            high,
-            tail: None,
-            born_seq,
-            born,
-        })
+        let address = *self.addresses.entry(life.slot).or_insert(address);
+        let run = self
+            .runs
+            .entry((address, life.slot))
+            .or_insert_with(|| Run {
+                file: file.clone(),
+                generation: life.generation,
+                low,
+                high,
+                tail: None,
+                born_seq,
+                born,
+            });
+        assert_eq!(
+            run.generation, life.generation,
+            "slot {} was let go with bytes that still were to be written",
+            life.slot
+        );
+        run
     }
 
     /// A piece of a run was handed over; what is left of the run stays.

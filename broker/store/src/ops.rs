@@ -235,7 +235,8 @@ pub enum Outcome {
         /// Its end.
         end: Offset,
     },
-    /// An append that found no room for a new extent, or came behind one: nothing was done. See [`Op::Resume`].
+    /// An append that found no room for a new extent, or an operation behind one that counts on it: nothing was done. See
+    /// [`Op::Resume`].
     NoRoom,
     /// A swap whose old extents, or whose replica, are gone: nothing was done, the new extent was let go.
     Stale,

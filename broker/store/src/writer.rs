@@ -14,6 +14,7 @@ use crate::extent_io::write_tail;
 use crate::format::PAGE;
 use crate::format::extent::ExtentHeader;
 use crate::format::journal::{Entry, EntryType, GroupHeader};
+use crate::format::row::SlotState;
 use crate::format::{page_down, page_up};
 use crate::io::Io;
 use crate::ops::{CONTROL_BYTES_MAX, GROUP_ENTRIES_MAX, Op, Outcome, Queue};
@@ -236,6 +237,7 @@ impl<I: Io> Disk<I> {
         let wrap = self.ring.place(bytes).wrap;
         let _wrap = wrap.then(|| phase::enter(Phase::RingWrap));
         self.ring.write(&*self.io, header, record)?;
+        self.write_tails(when)?;
         self.after_write()?;
         self.sweep.written_since_group = false;
         self.sweep.group_since_step = true;
@@ -251,7 +253,7 @@ impl<I: Io> Disk<I> {
         })
     }
 
-    /// Copies the group's batches into the page cache, and heads and tails of extents with them.
+    /// Copies the group's batches into the page cache, and heads of extents with them.
     fn write_extents(&mut self, when: (u64, Instant)) -> io::Result<()> {
         let Self {
             io,
@@ -290,13 +292,7 @@ impl<I: Io> Disk<I> {
                     base: entry.base,
                 };
                 io.pwrite(&open.file, &header.encode(), 0)?;
-                dirty.mark(
-                    entry.life.slot,
-                    open.address,
-                    &open.file,
-                    (0, PAGE as u64),
-                    when,
-                );
+                dirty.mark(entry.life, open.address, &open.file, (0, PAGE as u64), when);
                 stats.opened += 1;
                 continue;
             }
@@ -306,14 +302,33 @@ impl<I: Io> Disk<I> {
                 u64::from(entry.ext_off),
                 u64::from(entry.ext_off) + payload.len() as u64,
             );
-            dirty.mark(entry.life.slot, open.address, &open.file, range, when);
+            dirty.mark(entry.life, open.address, &open.file, range, when);
             changes.push(appended(&entry, open));
             stats.bytes_appended += payload.len() as u64;
         }
-        for mut open in sealing.drain(..) {
+        group.sealing = sealing;
+        Ok(())
+    }
+
+    /// Tails go to their extents only now: under a TRUNCATE that is not durable yet the old tail still counts.
+    fn write_tails(&mut self, when: (u64, Instant)) -> io::Result<()> {
+        let Self {
+            io,
+            group,
+            dirty,
+            table,
+            stats,
+            changes,
+            ..
+        } = self;
+        for mut open in group.sealing.drain(..) {
             let row = table.row(open.life.slot);
+            if row.state != SlotState::Sealed {
+                // Cut and then let go in one group.
+                continue;
+            }
             let tail = write_tail(&**io, row, &mut open)?;
-            dirty.mark_tail(open.life.slot, open.address, &open.file, tail, when);
+            dirty.mark_tail(open.life, open.address, &open.file, tail, when);
             changes.push(Change::Sealed {
                 part: row.part,
                 life: open.life,
@@ -322,7 +337,6 @@ impl<I: Io> Disk<I> {
             });
             stats.sealed += 1;
         }
-        group.sealing = sealing;
         Ok(())
     }
 

@@ -499,7 +499,7 @@ impl<F: Send + Sync + 'static> Replay<F> {
                     )?;
                 }
                 self.dirty.mark(
-                    entry.life.slot,
+                    entry.life,
                     address,
                     &open.file,
                     (0, PAGE as u64),
@@ -540,7 +540,7 @@ impl<F: Send + Sync + 'static> Replay<F> {
                     let Building { open, .. } = it;
                     let when = (seq, io.now());
                     self.dirty
-                        .mark(entry.life.slot, open.address, &open.file, range, when);
+                        .mark(entry.life, open.address, &open.file, range, when);
                 }
             }
             EntryType::Truncate => self.windows.truncate(entry.part, entry.base),
@@ -686,7 +686,7 @@ impl<F: Send + Sync + 'static> Replay<F> {
         let place = say("an extent's tail", write_tail(io, row, open))?;
         let when = (0, io.now());
         self.dirty
-            .mark_tail(open.life.slot, open.address, &open.file, place, when);
+            .mark_tail(open.life, open.address, &open.file, place, when);
         Ok(())
     }
 }

@@ -257,6 +257,20 @@ impl World {
             Err(_) => return Err(next),
         };
         self.committed = next;
+        let refused: Vec<PartIx> = done
+            .iter()
+            .filter(|(_, outcome)| *outcome == Outcome::NoRoom)
+            .filter_map(|(op, _)| op.part())
+            .collect();
+        if !refused.is_empty() {
+            // The machine begins again from what the disk has.
+            for _ in self.queue.drain() {}
+            self.planned = self.committed.clone();
+            for part in refused {
+                self.push(Op::Resume { part });
+            }
+            self.planned.next_part = self.disk().next_part;
+        }
         if committed.held {
             self.stuck += 1;
             assert!(self.stuck < 1000, "held: {:?}", self.disk().stats());
@@ -306,6 +320,10 @@ impl World {
             disk.windows.encode(*part, &mut found);
             want.windows.encode(*part, &mut wanted);
             if found != wanted {
+                eprintln!(
+                    "WIN {replica:?} {:?}\nWANT {:?}",
+                    disk.windows, want.windows
+                );
                 return Some(format!("windows of {part:?}: {found:?}, want {wanted:?}"));
             }
         }
@@ -401,7 +419,11 @@ impl World {
                     let crc = crc32c::crc32c(&bytes[DATA_AT as usize..row.used as usize]);
                     match Tail::decode(row.class, tail) {
                         Ok(tail) if tail.index == index && tail.footer.data_crc == crc => {}
-                        other => return Some(format!("tail of extent {slot}: {other:?}")),
+                        other => {
+                            return Some(format!(
+                                "tail of extent {slot}: {other:?}, want {crc} and {index:?}"
+                            ));
+                        }
                     }
                 }
                 _ => return Some(format!("extent {slot} is {:?}", row.state)),
