@@ -41,6 +41,20 @@ pub enum Codec {
     Zstd,
 }
 
+impl Codec {
+    /// Attribute bits 0 to 2.
+    #[must_use]
+    pub const fn bits(self) -> i16 {
+        match self {
+            Self::None => 0,
+            Self::Gzip => 1,
+            Self::Snappy => 2,
+            Self::Lz4 => 3,
+            Self::Zstd => 4,
+        }
+    }
+}
+
 /// A batch that may not be stored, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum BatchFault {

@@ -4,7 +4,9 @@
 //! the door and stays one until it leaves.
 
 pub mod batch;
+pub mod codec;
 mod ids;
+pub mod record;
 mod time;
 pub mod varint;
 pub mod window;

@@ -45,6 +45,14 @@ pub fn write_i64(out: &mut Vec<u8>, value: i64) {
     write_u64(out, ((value << 1) ^ (value >> 63)) as u64);
 }
 
+/// Bytes that [`write_i64`] takes for it.
+#[must_use]
+pub const fn len_i64(value: i64) -> usize {
+    let raw = ((value << 1) ^ (value >> 63)) as u64;
+    // Seven bits a byte; zero takes one as well.
+    (70 - (raw | 1).leading_zeros() as usize) / 7
+}
+
 fn read(bytes: &mut &[u8], bytes_max: usize) -> Result<u64, VarintError> {
     let mut value = 0_u64;
     for (at, byte) in bytes.iter().take(bytes_max).enumerate() {
@@ -87,6 +95,7 @@ mod tests {
         ] {
             let mut out = Vec::new();
             write_i64(&mut out, value);
+            assert_eq!(len_i64(value), out.len(), "{value}");
             let mut rest = &out[..];
             assert_eq!(read_i64(&mut rest), Ok(value));
             assert!(rest.is_empty());
