@@ -6,9 +6,12 @@
 pub mod catalog;
 pub mod coordinator;
 pub mod group;
+mod mutation;
 pub mod offsets;
 mod outbox;
 pub mod partition;
+#[cfg(test)]
+mod scenario;
 pub mod sitelog;
 
 pub use outbox::{EFFECTS_MAX, Outbox, Ticket};

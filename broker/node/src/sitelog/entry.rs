@@ -8,7 +8,9 @@
 //! kind it does not know is passed over as well, unless `must` is set: then the node stops rather than decide with half
 //! the truth. SITE_VERSION keeps newer releases from writing such entries before every voter can read them.
 
-use model::{DiskUuid, Incarnation, LeaderEpoch, NodeId, PartitionIndex, ProducerId, SiteUuid, TopicId};
+use model::{
+    DiskUuid, Incarnation, LeaderEpoch, NodeId, PartitionIndex, ProducerId, SiteUuid, TopicId,
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -37,14 +39,22 @@ impl Actor {
     /// The broker itself, at start, by timer or by reconciling the site file.
     #[must_use]
     pub const fn broker() -> Self {
-        Self { principal: String::new(), host: [0; 16], api_key: -1 }
+        Self {
+            principal: String::new(),
+            host: [0; 16],
+            api_key: -1,
+        }
     }
 
     /// A client. A principal longer than 255 bytes is cut at a character.
     #[must_use]
     pub fn client(principal: &str, host: [u8; 16], api_key: i16) -> Self {
         let cut = principal.floor_char_boundary(PRINCIPAL_BYTES_MAX);
-        Self { principal: principal[..cut].to_owned(), host, api_key }
+        Self {
+            principal: principal[..cut].to_owned(),
+            host,
+            api_key,
+        }
     }
 }
 
@@ -220,7 +230,9 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EntryFault {
     /// A newer release wrote it and says it must be understood.
-    #[error("site-log entry of kind {0} must be understood, and this release does not know it: start the newer release again")]
+    #[error(
+        "site-log entry of kind {0} must be understood, and this release does not know it: start the newer release again"
+    )]
     Unknown(u16),
     /// Not postcard, or a field beyond its bound.
     #[error("site-log entry: {0}")]
@@ -244,7 +256,10 @@ impl Record {
     /// A change the broker makes by itself.
     #[must_use]
     pub const fn broker(entry: Entry) -> Self {
-        Self { actor: Actor::broker(), entry: Some(entry) }
+        Self {
+            actor: Actor::broker(),
+            entry: Some(entry),
+        }
     }
 
     /// Its bytes.
@@ -252,7 +267,10 @@ impl Record {
     /// # Errors
     /// [`EntryFault::TooLarge`]; nothing else can fail.
     pub fn encode(&self) -> Result<Vec<u8>, EntryFault> {
-        let entry = self.entry.as_ref().ok_or(EntryFault::Malformed("nothing to write"))?;
+        let entry = self
+            .entry
+            .as_ref()
+            .ok_or(EntryFault::Malformed("nothing to write"))?;
         let (kind, body) = match entry {
             Entry::Term => (Kind::Term, Ok(Vec::new())),
             Entry::Site { uuid } => (Kind::Site, postcard::to_allocvec(uuid)),
@@ -260,16 +278,27 @@ impl Record {
             Entry::Topic(topic) => (Kind::Topic, postcard::to_allocvec(topic)),
             Entry::Partition(rows) => (Kind::Partition, postcard::to_allocvec(rows)),
             Entry::TopicDel { topic } => (Kind::TopicDel, postcard::to_allocvec(topic)),
-            Entry::Config { topic, configs, share } => {
-                (Kind::Config, postcard::to_allocvec(&(topic, configs, share)))
-            }
+            Entry::Config {
+                topic,
+                configs,
+                share,
+            } => (
+                Kind::Config,
+                postcard::to_allocvec(&(topic, configs, share)),
+            ),
             Entry::Pids { node, first } => (Kind::Pids, postcard::to_allocvec(&(node, first))),
             Entry::Drain { node, on } => (Kind::Drain, postcard::to_allocvec(&(node, on))),
             Entry::SiteVersion { version } => (Kind::SiteVersion, postcard::to_allocvec(version)),
         };
         let body = body.map_err(|_| EntryFault::Malformed("can't be written"))?;
-        let frame = Frame { kind: kind as u16, must: true, actor: self.actor.clone(), body: &body };
-        let bytes = postcard::to_allocvec(&frame).map_err(|_| EntryFault::Malformed("can't be written"))?;
+        let frame = Frame {
+            kind: kind as u16,
+            must: true,
+            actor: self.actor.clone(),
+            body: &body,
+        };
+        let bytes =
+            postcard::to_allocvec(&frame).map_err(|_| EntryFault::Malformed("can't be written"))?;
         if bytes.len() > RECORD_BYTES_MAX {
             return Err(EntryFault::TooLarge(bytes.len()));
         }
@@ -288,7 +317,9 @@ impl Record {
         let body = frame.body;
         let entry = match frame.kind {
             0 => Entry::Term,
-            1 => Entry::Site { uuid: fields(body)? },
+            1 => Entry::Site {
+                uuid: fields(body)?,
+            },
             2 => {
                 let node: Node = fields(body)?;
                 if node.public_key.len() > PUBLIC_KEY_BYTES_MAX {
@@ -298,10 +329,16 @@ impl Record {
             }
             3 => Entry::Topic(fields(body)?),
             4 => Entry::Partition(fields(body)?),
-            5 => Entry::TopicDel { topic: fields(body)? },
+            5 => Entry::TopicDel {
+                topic: fields(body)?,
+            },
             6 => {
                 let (topic, configs, share) = fields(body)?;
-                Entry::Config { topic, configs, share }
+                Entry::Config {
+                    topic,
+                    configs,
+                    share,
+                }
             }
             7 => {
                 let (node, first) = fields(body)?;
@@ -311,11 +348,21 @@ impl Record {
                 let (node, on) = fields(body)?;
                 Entry::Drain { node, on }
             }
-            11 => Entry::SiteVersion { version: fields(body)? },
+            11 => Entry::SiteVersion {
+                version: fields(body)?,
+            },
             unknown if frame.must => return Err(EntryFault::Unknown(unknown)),
-            _ => return Ok(Self { actor: frame.actor, entry: None }),
+            _ => {
+                return Ok(Self {
+                    actor: frame.actor,
+                    entry: None,
+                });
+            }
         };
-        Ok(Self { actor: frame.actor, entry: Some(entry) })
+        Ok(Self {
+            actor: frame.actor,
+            entry: Some(entry),
+        })
     }
 }
 
