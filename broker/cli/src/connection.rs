@@ -1,0 +1,266 @@
+//! One connection to one broker: frames out, frames in, versions agreed by ApiVersions.
+//!
+//! Requests may be sent before earlier answers came; answers come in the order of the requests. Structures of an answer
+//! are read by `kafka-protocol`, which trusts the counts in it: an answer is bounded, and it comes from the broker that
+//! the user named.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader};
+use kafka_protocol::protocol::{
+    Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange,
+};
+
+use crate::connect::Reach;
+use crate::failure::Failure;
+
+/// An answer's bytes: as much as Kafka's own clients take (`socket.request.max.bytes`).
+const ANSWER_BYTES_MAX: usize = 100 << 20;
+/// How we are called in the broker's logs.
+const CLIENT_ID: &str = "howdah";
+/// UNSUPPORTED_VERSION: the answer to ApiVersions then has version 0.
+const UNSUPPORTED_VERSION: i16 = 35;
+
+/// See the module.
+pub(crate) struct Connection {
+    address: String,
+    stream: TcpStream,
+    /// What the broker offers, by API key.
+    offered: BTreeMap<i16, VersionRange>,
+    next: i32,
+    /// Requests whose answers are due: correlation id, API key, version.
+    due: VecDeque<(i32, i16, i16)>,
+    frame: BytesMut,
+}
+
+impl Connection {
+    /// Connects and asks which versions the broker speaks. An answer may take up to `patience`.
+    pub(crate) fn open(reach: &Reach, address: &str, patience: Duration) -> Result<Self, Failure> {
+        let stream = reach.connect(address)?;
+        let mut connection = Self {
+            address: address.to_owned(),
+            stream,
+            offered: BTreeMap::new(),
+            next: 0,
+            due: VecDeque::new(),
+            frame: BytesMut::new(),
+        };
+        connection.set_patience(patience)?;
+        connection.negotiate()?;
+        Ok(connection)
+    }
+
+    /// HOST:PORT.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// How long an answer may take.
+    pub(crate) fn set_patience(&mut self, patience: Duration) -> Result<(), Failure> {
+        let set = self
+            .stream
+            .set_read_timeout(Some(patience))
+            .and_then(|()| self.stream.set_write_timeout(Some(patience)));
+        set.map_err(|error| self.broken(error))
+    }
+
+    fn negotiate(&mut self) -> Result<(), Failure> {
+        let request = ApiVersionsRequest::default()
+            .with_client_software_name(StrBytes::from_static_str(CLIENT_ID))
+            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+        // Version 3 as librdkafka does; a broker that does not know it answers in version 0 with what it does know.
+        self.send_as(&request, 3)?;
+        let (mut frame, key, version) = self.read_answer()?;
+        let refused = frame
+            .get(4..6)
+            .map(|code| i16::from_be_bytes([code[0], code[1]]))
+            == Some(UNSUPPORTED_VERSION);
+        let version = if refused { 0 } else { version };
+        let answer: kafka_protocol::messages::ApiVersionsResponse =
+            self.decode(&mut frame, key, version)?;
+        if !refused {
+            Failure::check(
+                || format!("ApiVersions at {}", self.address),
+                answer.error_code,
+                None,
+            )?;
+        }
+        self.offered = answer
+            .api_keys
+            .iter()
+            .map(|api| {
+                (
+                    api.api_key,
+                    VersionRange {
+                        min: api.min_version,
+                        max: api.max_version,
+                    },
+                )
+            })
+            .collect();
+        Ok(())
+    }
+
+    /// The highest version of a request that both sides speak, at most `most`.
+    pub(crate) fn version<R: Request>(&self, most: i16) -> Result<i16, Failure> {
+        let name =
+            ApiKey::try_from(R::KEY).map_or_else(|()| R::KEY.to_string(), |key| format!("{key:?}"));
+        let Some(offered) = self.offered.get(&R::KEY) else {
+            return Err(Failure::Fault(format!(
+                "{} does not speak {name}",
+                self.address
+            )));
+        };
+        let ours = VersionRange {
+            min: R::VERSIONS.min,
+            max: R::VERSIONS.max.min(most),
+        };
+        let both = offered.intersect(&ours);
+        if both.is_empty() {
+            return Err(Failure::Fault(format!(
+                "{} speaks {name} in versions {offered}, we in {ours}",
+                self.address
+            )));
+        }
+        Ok(both.max)
+    }
+
+    /// Sends a request and waits for its answer, in the highest version that both speak, at most `most`.
+    pub(crate) fn call<R: Request>(
+        &mut self,
+        request: &R,
+        most: i16,
+    ) -> Result<R::Response, Failure> {
+        let version = self.version::<R>(most)?;
+        self.send_as(request, version)?;
+        self.receive::<R>()
+    }
+
+    /// Sends a request in this version and does not wait.
+    pub(crate) fn send_as<R: Request>(&mut self, request: &R, version: i16) -> Result<(), Failure> {
+        self.next = self.next.wrapping_add(1);
+        let header = RequestHeader::default()
+            .with_request_api_key(R::KEY)
+            .with_request_api_version(version)
+            .with_correlation_id(self.next)
+            .with_client_id(Some(StrBytes::from_static_str(CLIENT_ID)));
+        self.frame.clear();
+        self.frame.extend_from_slice(&[0; 4]);
+        let encoded = header
+            .encode(&mut self.frame, R::header_version(version))
+            .and_then(|()| request.encode(&mut self.frame, version));
+        encoded.map_err(|error| {
+            Failure::Fault(format!(
+                "this request can't be written in version {version}: {error}"
+            ))
+        })?;
+        let length = i32::try_from(self.frame.len() - 4)
+            .map_err(|_| Failure::Usage("a request beyond 2 GiB".to_owned()))?;
+        self.frame[..4].copy_from_slice(&length.to_be_bytes());
+        let written = self.stream.write_all(&self.frame);
+        written.map_err(|error| self.broken(error))?;
+        self.due.push_back((self.next, R::KEY, version));
+        Ok(())
+    }
+
+    /// Forgets the request sent last: nobody answers a produce with acks=0.
+    pub(crate) fn forget_last(&mut self) {
+        self.due.pop_back();
+    }
+
+    /// Waits for the oldest answer that is due, which must be one to an `R`.
+    pub(crate) fn receive<R: Request>(&mut self) -> Result<R::Response, Failure> {
+        let (mut frame, key, version) = self.read_answer()?;
+        assert_eq!(
+            key,
+            R::KEY,
+            "answers are received in the order of the requests"
+        );
+        self.decode(&mut frame, key, version)
+    }
+
+    /// The answer to the oldest request, with that one's API key and version. Whatever does not begin with its
+    /// correlation id is no broker's answer and goes no further.
+    fn read_answer(&mut self) -> Result<(Bytes, i16, i16), Failure> {
+        let frame = self.read_frame()?;
+        let Some((correlation, key, version)) = self.due.pop_front() else {
+            return Err(Failure::Fault("no request is due".to_owned()));
+        };
+        let claimed = frame.first_chunk().map(|four| i32::from_be_bytes(*four));
+        if claimed != Some(correlation) {
+            return Err(Failure::Fault(format!(
+                "{} answered request {}, {correlation} was due; is this a Kafka listener?",
+                self.address,
+                claimed.unwrap_or_default()
+            )));
+        }
+        Ok((frame, key, version))
+    }
+
+    fn decode<A: Decodable + HeaderVersion>(
+        &self,
+        frame: &mut Bytes,
+        key: i16,
+        version: i16,
+    ) -> Result<A, Failure> {
+        let name =
+            ApiKey::try_from(key).map_or_else(|()| key.to_string(), |key| format!("{key:?}"));
+        let answer = ResponseHeader::decode(frame, A::header_version(version))
+            .and_then(|_| A::decode(frame, version));
+        let malformed = |why: String| {
+            Failure::Fault(format!(
+                "{} answered {name} version {version} with bytes that are none: {why}",
+                self.address
+            ))
+        };
+        let answer = answer.map_err(|error| malformed(error.to_string()))?;
+        if frame.has_remaining() {
+            return Err(malformed(format!("{} bytes too many", frame.remaining())));
+        }
+        Ok(answer)
+    }
+
+    fn read_frame(&mut self) -> Result<Bytes, Failure> {
+        let mut head = [0; 4];
+        let read = self.stream.read_exact(&mut head);
+        read.map_err(|error| self.broken(error))?;
+        let length = usize::try_from(i32::from_be_bytes(head)).unwrap_or(usize::MAX);
+        if !(4..=ANSWER_BYTES_MAX).contains(&length) {
+            return Err(Failure::Fault(format!(
+                "{} announces an answer of {length} bytes; is this a Kafka listener without TLS?",
+                self.address
+            )));
+        }
+        let mut frame = Vec::new();
+        // Grows as bytes come, not by what was announced.
+        let read = (&mut self.stream)
+            .take(length as u64)
+            .read_to_end(&mut frame);
+        match read {
+            Ok(read) if read == length => Ok(Bytes::from(frame)),
+            Ok(_) => Err(self.broken(io::ErrorKind::UnexpectedEof.into())),
+            Err(error) => Err(self.broken(error)),
+        }
+    }
+
+    fn broken(&self, error: io::Error) -> Failure {
+        let error = match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                io::Error::new(io::ErrorKind::TimedOut, "no answer in time")
+            }
+            io::ErrorKind::UnexpectedEof => io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the broker closed the connection",
+            ),
+            _ => error,
+        };
+        Failure::Unreachable {
+            address: self.address.clone(),
+            error,
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! `howdah consume`: records to stdout.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::batch::Record;
+use crate::cluster::Cluster;
+use crate::connect::Reach;
+use crate::failure::Failure;
+use crate::fetcher::{Fetched, Fetcher};
+use crate::groups::{committed, targets};
+use crate::member::{Member, Standing};
+use crate::place::Place;
+use crate::progress;
+use crate::table::said;
+
+/// Between two commits of a group's offsets, as Java's consumer.
+const COMMIT_EVERY: Duration = Duration::from_secs(5);
+
+/// `howdah consume TOPIC`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Without --follow it ends where the topic ended when it began.\n\n\
+    Examples:\n  \
+    howdah consume numbers --from earliest\n  \
+    howdah consume telemetry --follow                      what comes from now on\n  \
+    howdah consume telemetry --from 2026-03-01T06:00:00Z --partition 3 --count 10\n  \
+    howdah consume orders --group billing --follow         share the work with others of the group\n  \
+    howdah consume readings --from earliest --json | jq .value"
+)]
+pub struct ConsumeArgs {
+    /// Topic
+    topic: String,
+    #[command(flatten)]
+    reach: Reach,
+    /// Where to begin: earliest, latest, an offset, or a time such as 2026-03-01T06:00:00Z. Otherwise at the first record,
+    /// with --follow behind the last; in a group where it left off
+    #[arg(long, value_name = "WHERE")]
+    from: Option<Place>,
+    /// Go on waiting for new records
+    #[arg(long, short)]
+    follow: bool,
+    /// Only this partition; may be given more than once
+    #[arg(long, conflicts_with = "group")]
+    partition: Vec<i32>,
+    /// Read as a member of this group, and commit what was printed
+    #[arg(long)]
+    group: Option<String>,
+    /// End after so many records
+    #[arg(long, value_name = "RECORDS", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Records a second, at most
+    #[arg(long, value_name = "RECORDS", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    /// Print the key and a tab before each value
+    #[arg(long)]
+    keys: bool,
+    /// Print an object a line: topic, partition, offset, timestamp, key, value, headers
+    #[arg(long, conflicts_with = "keys")]
+    json: bool,
+    /// Say nothing at the end
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+pub(crate) fn run(args: &ConsumeArgs) -> Result<(), Failure> {
+    let mut cluster = Cluster::open(&args.reach)?;
+    let began = Instant::now();
+    let mut printer = Printer::new(args);
+    match &args.group {
+        Some(group) => in_group(args, &mut cluster, group, &mut printer)?,
+        None => alone(args, &mut cluster, &mut printer)?,
+    }
+    printer.bar.finish_and_clear();
+    printer.flush()?;
+    if !args.quiet {
+        said(&format!(
+            "{} records of topic \"{}\" in {:.2} s",
+            printer.count,
+            args.topic,
+            began.elapsed().as_secs_f64()
+        ));
+    }
+    Ok(())
+}
+
+/// Where to begin if the user does not say.
+fn begin(args: &ConsumeArgs) -> Place {
+    args.from.unwrap_or(if args.follow {
+        Place::Latest
+    } else {
+        Place::Earliest
+    })
+}
+
+fn alone(
+    args: &ConsumeArgs,
+    cluster: &mut Cluster,
+    printer: &mut Printer<'_>,
+) -> Result<(), Failure> {
+    let topic = cluster.topic(&args.topic, false)?;
+    let from = targets(cluster, &args.topic, &args.partition, &begin(args))?;
+    let ends = ends(args, cluster)?;
+    if let Some(ends) = &ends {
+        let ahead = from
+            .iter()
+            .map(|(partition, from)| ends.get(partition).map_or(0, |end| end - from));
+        printer.expect(u64::try_from(ahead.sum::<i64>()).unwrap_or_default());
+    }
+    let mut fetcher = Fetcher::new(topic, from);
+    while !printer.enough() && !ended(&fetcher, ends.as_ref()) {
+        let fetched = fetcher.poll(cluster)?;
+        for fetched in fetched {
+            printer.print(fetched, ends.as_ref())?;
+        }
+        // Whoever follows wants to see what is there.
+        if args.follow {
+            printer.flush()?;
+        }
+    }
+    Ok(())
+}
+
+/// Where each partition ends now; `None` if we go on.
+fn ends(args: &ConsumeArgs, cluster: &mut Cluster) -> Result<Option<BTreeMap<i32, i64>>, Failure> {
+    if args.follow {
+        return Ok(None);
+    }
+    Ok(Some(
+        targets(cluster, &args.topic, &args.partition, &Place::Latest)?
+            .into_iter()
+            .collect(),
+    ))
+}
+
+fn ended(fetcher: &Fetcher, ends: Option<&BTreeMap<i32, i64>>) -> bool {
+    ends.is_some_and(|ends| {
+        fetcher
+            .positions()
+            .all(|(partition, next)| ends.get(&partition).is_none_or(|end| next >= *end))
+    })
+}
+
+fn in_group(
+    args: &ConsumeArgs,
+    cluster: &mut Cluster,
+    group: &str,
+    printer: &mut Printer<'_>,
+) -> Result<(), Failure> {
+    let topic = cluster.topic(&args.topic, false)?;
+    let (mut member, mut partitions) = Member::join(cluster, group, &args.topic)?;
+    loop {
+        let from = resume(args, cluster, group, &partitions)?;
+        let ends = ends(args, cluster)?;
+        let mut fetcher = Fetcher::new(topic.clone(), from);
+        let standing = as_member(
+            cluster,
+            &mut member,
+            &mut fetcher,
+            printer,
+            args,
+            ends.as_ref(),
+        )?;
+        if standing == Standing::Member {
+            break;
+        }
+        partitions = member.rejoin(cluster)?;
+    }
+    member.leave()
+}
+
+/// Where the group left off; where it never was, as if alone, but from the first record on.
+fn resume(
+    args: &ConsumeArgs,
+    cluster: &mut Cluster,
+    group: &str,
+    partitions: &[i32],
+) -> Result<Vec<(i32, i64)>, Failure> {
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let committed = committed(cluster, group)?;
+    let unknown = targets(
+        cluster,
+        &args.topic,
+        partitions,
+        &args.from.unwrap_or(Place::Earliest),
+    )?;
+    let offset = |partition: i32, unknown| {
+        *committed
+            .get(&(args.topic.clone(), partition))
+            .unwrap_or(&unknown)
+    };
+    Ok(unknown
+        .into_iter()
+        .map(|(partition, unknown)| (partition, offset(partition, unknown)))
+        .collect())
+}
+
+/// Reads as a member until it ends or the group changes; commits what was printed either way.
+fn as_member(
+    cluster: &mut Cluster,
+    member: &mut Member,
+    fetcher: &mut Fetcher,
+    printer: &mut Printer<'_>,
+    args: &ConsumeArgs,
+    ends: Option<&BTreeMap<i32, i64>>,
+) -> Result<Standing, Failure> {
+    let mut committed = Instant::now();
+    // Behind the last record printed, which may be less than what was fetched.
+    let mut printed: BTreeMap<i32, i64> = BTreeMap::new();
+    loop {
+        if member.beat(cluster)? == Standing::Rejoin {
+            // While the others wait our commits still count.
+            member.commit(cluster, &printed.into_iter().collect::<Vec<_>>())?;
+            return Ok(Standing::Rejoin);
+        }
+        let over = printer.enough() || ended(fetcher, ends);
+        if over || committed.elapsed() >= COMMIT_EVERY {
+            printer.flush()?;
+            let standing = member.commit(
+                cluster,
+                &std::mem::take(&mut printed).into_iter().collect::<Vec<_>>(),
+            )?;
+            committed = Instant::now();
+            if standing == Standing::Rejoin && !over {
+                return Ok(standing);
+            }
+        }
+        if over {
+            return Ok(Standing::Member);
+        }
+        if fetcher.positions().next().is_none() {
+            // More members than partitions: wait for a turn.
+            thread::sleep(Duration::from_millis(500));
+            continue;
+        }
+        for fetched in fetcher.poll(cluster)? {
+            let partition = fetched.partition;
+            if let Some(last) = printer.print(fetched, ends)? {
+                printed.insert(partition, last + 1);
+            }
+        }
+        if args.follow {
+            printer.flush()?;
+        }
+    }
+}
+
+/// Writes records as asked for, no more and no faster.
+struct Printer<'a> {
+    args: &'a ConsumeArgs,
+    out: BufWriter<io::Stdout>,
+    count: u64,
+    began: Instant,
+    bar: indicatif::ProgressBar,
+}
+
+impl<'a> Printer<'a> {
+    fn new(args: &'a ConsumeArgs) -> Self {
+        // Where records run over the screen a bar would only be in their way.
+        let hidden = io::stdout().is_terminal() || args.quiet;
+        let bar = if hidden {
+            indicatif::ProgressBar::hidden()
+        } else {
+            progress::bar(None, "{spinner} {human_pos} records {per_sec}")
+        };
+        Self {
+            args,
+            out: BufWriter::with_capacity(256 * 1024, io::stdout()),
+            count: 0,
+            began: Instant::now(),
+            bar,
+        }
+    }
+
+    /// So many records are there.
+    fn expect(&self, records: u64) {
+        let records = self.args.count.map_or(records, |count| count.min(records));
+        if !self.bar.is_hidden() {
+            let style = indicatif::ProgressStyle::with_template(
+                "{bar:30} {human_pos}/{human_len} records {per_sec}, {eta} left",
+            );
+            self.bar.set_style(style.expect("the template is ours"));
+        }
+        self.bar.set_length(records);
+    }
+
+    fn enough(&self) -> bool {
+        self.args.count.is_some_and(|count| self.count >= count)
+    }
+
+    /// Prints records before their partition's end, and gives the offset of the last one printed.
+    fn print(
+        &mut self,
+        fetched: Fetched,
+        ends: Option<&BTreeMap<i32, i64>>,
+    ) -> Result<Option<i64>, Failure> {
+        let end = ends
+            .and_then(|ends| ends.get(&fetched.partition))
+            .copied()
+            .unwrap_or(i64::MAX);
+        let mut last = None;
+        for record in fetched.records {
+            if record.offset >= end || self.enough() {
+                break;
+            }
+            self.write(fetched.partition, &record)
+                .map_err(Failure::output)?;
+            last = Some(record.offset);
+            self.count += 1;
+            if let Some(rate) = self.args.rate {
+                let at = self.began + Duration::from_secs_f64(self.count as f64 / f64::from(rate));
+                let early = at.saturating_duration_since(Instant::now());
+                if !early.is_zero() {
+                    self.flush()?;
+                    thread::sleep(early);
+                }
+            }
+        }
+        self.bar.set_position(self.count);
+        Ok(last)
+    }
+
+    fn write(&mut self, partition: i32, record: &Record) -> io::Result<()> {
+        if self.args.json {
+            let line = as_json(&self.args.topic, partition, record);
+            return writeln!(self.out, "{line}");
+        }
+        if self.args.keys {
+            self.out
+                .write_all(record.key.as_deref().unwrap_or_default())?;
+            self.out.write_all(b"\t")?;
+        }
+        self.out
+            .write_all(record.value.as_deref().unwrap_or_default())?;
+        self.out.write_all(b"\n")
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        self.out.flush().map_err(Failure::output)
+    }
+}
+
+/// Text as text; other bytes as `{"base64": "…"}`, so that nothing is lost.
+fn bytes_json(bytes: Option<&[u8]>) -> Value {
+    match bytes.map(std::str::from_utf8) {
+        None => Value::Null,
+        Some(Ok(text)) => text.into(),
+        Some(Err(_)) => json!({ "base64": base64(bytes.unwrap_or_default()) }),
+    }
+}
+
+fn as_json(topic: &str, partition: i32, record: &Record) -> Value {
+    // A name may stand there more than once: pairs, not an object.
+    let headers = record
+        .headers
+        .iter()
+        .map(|(name, value)| json!([name, bytes_json(value.as_deref())]));
+    json!({
+        "topic": topic,
+        "partition": partition,
+        "offset": record.offset,
+        "timestamp": record.time_ms,
+        "key": bytes_json(record.key.as_deref()),
+        "value": bytes_json(record.value.as_deref()),
+        "headers": headers.collect::<Vec<_>>(),
+    })
+}
+
+/// RFC 4648 §4.
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let word = chunk
+            .iter()
+            .fold(0u32, |word, byte| word << 8 | u32::from(*byte))
+            << (8 * (3 - chunk.len()));
+        for at in 0..4 {
+            let letter = LETTERS[(word >> (18 - 6 * at) & 63) as usize];
+            out.push(if at <= chunk.len() {
+                char::from(letter)
+            } else {
+                '='
+            });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+        ] {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+        assert_eq!(base64(&[0xff, 0xfe, 0xfd]), "//79");
+    }
+
+    #[test]
+    fn json_loses_nothing() {
+        let record = Record {
+            offset: 7,
+            time_ms: 1_000,
+            key: None,
+            value: Some(vec![0xff]),
+            headers: vec![
+                ("h".to_owned(), Some(b"a".to_vec())),
+                ("h".to_owned(), None),
+            ],
+        };
+        let expected = json!({
+            "topic": "t", "partition": 1, "offset": 7, "timestamp": 1000, "key": null,
+            "value": { "base64": "/w==" }, "headers": [["h", "a"], ["h", null]],
+        });
+        assert_eq!(as_json("t", 1, &record), expected);
+    }
+}
