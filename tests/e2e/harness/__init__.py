@@ -1,0 +1,1 @@
+"""What every end-to-end test stands on: the broker as a process, Kafka's bytes, and the machine's tools."""

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Runs the end-to-end tests: unmodified Kafka clients, the behaviours they rely on, and bad input, against one broker.
+
+Prints a line a test and ends with `N passed, N failed, N skipped`. HOWDAH_E2E_TARGET=kafka proves the tests themselves
+against Apache Kafka. Give words to run only what has one of them in its name; --all adds what takes minutes.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from harness import broker as brokers  # noqa: E402
+from harness import machine  # noqa: E402
+from harness.client import idempotent_kill, rebalance, run_suite  # noqa: E402
+
+# A name, how to get its command line, what it can't do, and whether it is only for --all.
+PYTHON = HERE / "clients/python"
+CLIENTS = [
+    ("confluent", lambda: [machine.python(), str(PYTHON / "confluent.py")], (), False),
+]
+# Folders whose modules have `TESTS`: (name, function(broker, schemas)).
+MODULES = [
+]
+
+
+class Report:
+    def __init__(self, words):
+        self.words, self.counts, self.failed = words, {"ok": 0, "FAILED": 0, "SKIPPED": 0}, []
+
+    def wanted(self, name):
+        return not self.words or any(w in name for w in self.words)
+
+    def say(self, outcome, name, seconds, why=""):
+        self.counts[outcome] += 1
+        if outcome == "FAILED":
+            self.failed.append(name)
+        colon = f": {why}" if why else ""
+        print(f"{outcome} {name} ({seconds:.1f} s){colon}", flush=True)
+
+    def run(self, name, test):
+        """One test: an assertion is a failure, a lack is a skip, and nothing stops the rest."""
+        if not self.wanted(name):
+            return
+        begin = time.monotonic()
+        try:
+            test()
+        except machine.Lacking as lack:
+            self.say("SKIPPED", name, time.monotonic() - begin, str(lack))
+        except Exception as error:
+            if not isinstance(error, AssertionError):
+                traceback.print_exc(limit=6)
+            self.say("FAILED", name, time.monotonic() - begin, f"{type(error).__name__}: {error}"[:2000])
+        else:
+            self.say("ok", name, time.monotonic() - begin)
+
+
+def client_tests(report, broker, schemas, name, command, without):
+    prefix = f"{name}-{int(time.time())}"
+    if not any(report.wanted(f"{name}: {what}") for what in ("suite", "rebalance", "idempotent")):
+        return
+    try:
+        program = command()
+    except machine.Lacking as lack:
+        report.say("SKIPPED", name, 0, str(lack))
+        return
+    if report.wanted(f"{name}: suite"):
+        begin = time.monotonic()
+        for case, outcome, why in run_suite(program, broker, prefix, 120):
+            report.say(outcome, f"{name}: {case}", time.monotonic() - begin, why)
+            begin = time.monotonic()
+    if "rebalance" not in without:
+        report.run(f"{name}: rebalance", lambda: rebalance(program, broker, schemas, prefix + "-rebalance"))
+    if "idempotent" not in without:
+        report.run(f"{name}: idempotent through kill -9", lambda: idempotent_kill(program, broker, schemas, prefix + "-kill"))
+
+
+def ready(broker):
+    """A test may have killed the broker; the next one gets it running."""
+    if not broker.alive():
+        broker.start()
+    return broker
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--all", action="store_true", help="also what takes minutes or long builds")
+    parser.add_argument("words", nargs="*", help="run only tests with one of these in their name")
+    options = parser.parse_args()
+    report = Report(options.words)
+    if brokers.TARGET == "howdah" and not brokers.binary().exists():
+        print(f"SKIPPED everything: {brokers.binary()} does not exist (cargo build --release -p howdah)")
+        print("0 passed, 0 failed, 1 skipped")
+        return 1
+    try:
+        schemas = machine.schemas()
+    except machine.Lacking as lack:
+        print(f"SKIPPED everything: Kafka's schemas can't be had: {lack}")
+        print("0 passed, 0 failed, 1 skipped")
+        return 0
+    begin = time.monotonic()
+    with brokers.Broker() as broker:
+        for module in MODULES:
+            for name, test in importlib.import_module(module).TESTS:
+                report.run(name, lambda: test(ready(broker), schemas))
+        for name, command, without, heavy in CLIENTS:
+            if not heavy or options.all or options.words:
+                client_tests(report, ready(broker), schemas, name, command, without)
+        if brokers.TARGET == "howdah":
+            report.run("the broker ends well on SIGTERM", lambda: _ends(broker))
+    for name in report.failed:
+        print(f"failed: {name}")
+    print(f"took {time.monotonic() - begin:.0f} s against {brokers.TARGET}")
+    print("{ok} passed, {FAILED} failed, {SKIPPED} skipped".format(**report.counts))
+    return 1 if report.failed else 0
+
+
+def _ends(broker):
+    code = broker.stop()
+    assert code == 0, f"exit code {code}"
+
+
+if __name__ == "__main__":
+    # The packages of the virtual environment carry a fast CRC-32C; without them all still runs.
+    try:
+        inside = machine.python()
+        if os.environ.get("HOWDAH_E2E_INSIDE") is None:
+            os.environ["HOWDAH_E2E_INSIDE"] = "1"
+            os.execv(inside, [inside, *sys.argv])
+    except machine.Lacking as lack:
+        print(f"NOTE: {lack}")
+    sys.exit(main())
