@@ -7,6 +7,7 @@
 
 mod alloc;
 mod apply;
+mod batches;
 mod ckpt;
 mod dirty;
 mod disk;
@@ -22,6 +23,7 @@ mod recover;
 mod ring;
 mod stats;
 mod sweep;
+pub mod verify;
 mod view;
 mod work;
 mod writer;
@@ -41,7 +43,8 @@ pub use ops::{
     Op, Outcome, PartSettings, Queue, Swap,
 };
 pub use recover::{
-    JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN, Note, OpenError, Recovered, Replica, read_superblock,
+    Adoption, Held, Inspection, JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN, Note, OpenError, Recovered,
+    Replica, accept, adopt, inspect, read_superblock,
 };
 pub use stats::Stats;
 pub use view::View;

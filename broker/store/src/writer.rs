@@ -422,13 +422,24 @@ pub(crate) fn write_payload<I: Io>(
     at: u32,
     payload: &[u8],
 ) -> io::Result<()> {
+    write_payload_before(io, open, at, payload, &ZEROS)
+}
+
+/// The same, with the begin of `behind` instead of zeros.
+pub(crate) fn write_payload_before<I: Io>(
+    io: &I,
+    open: &mut OpenExtent<I::File>,
+    at: u32,
+    payload: &[u8],
+    behind: &[u8; PAGE],
+) -> io::Result<()> {
     let (from, to) = (u64::from(at), u64::from(at) + payload.len() as u64);
     let first = page_down(from);
     let prefix = (from - first) as usize;
     let pad = (page_up(to) - to) as usize;
     io.pwritev(
         &open.file,
-        &[&open.tail[..prefix], payload, &ZEROS[..pad]],
+        &[&open.tail[..prefix], payload, &behind[..pad]],
         first,
     )?;
     let last = page_down(to);

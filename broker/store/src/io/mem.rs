@@ -215,6 +215,23 @@ impl MemIo {
         self.inner().bad.push((name, from, to));
     }
 
+    /// All places can be read again.
+    pub fn heal_reads(&self) {
+        self.inner().bad.clear();
+    }
+
+    /// Two files change places, as after a mix-up by the file system.
+    pub fn swap_names(&self, one: Name, two: Name) {
+        let mut inner = self.inner();
+        if let (Some(a), Some(b)) = (
+            inner.names.get(&one).copied(),
+            inner.names.get(&two).copied(),
+        ) {
+            inner.names.insert(one, b);
+            inner.names.insert(two, a);
+        }
+    }
+
     /// Flips bits on the medium and in memory, as rot does. Says whether the file holds the byte.
     pub fn rot(&self, name: Name, at: u64, mask: u8) -> bool {
         let mut inner = self.inner();

@@ -31,11 +31,16 @@ use crate::sweep::Sweep;
 use crate::view::View;
 use crate::{Config, FormatConfig, PartIx};
 
+mod adopt;
+mod inspect;
 mod replay;
 mod salvage;
 mod scan;
 
-use replay::Replay;
+pub use adopt::{Adoption, accept, adopt};
+pub use inspect::{Held, Inspection, inspect};
+pub(crate) use inspect::{Read, Stopped};
+pub(crate) use replay::Replay;
 use scan::{RingReader, Walk};
 
 /// Shortest ring: what a witness needs.
@@ -253,7 +258,7 @@ impl<I: Io> Disk<I> {
             Unwritten::Some => notes.push(Note::JournalUnwritten),
             Unwritten::Unknown => notes.push(Note::JournalUnknown),
         }
-        let loaded = load_checkpoint(&io, &superblock)?;
+        let loaded = load_checkpoint(&io, &superblock, Mode::Write)?;
         let mut replay = Replay::new(loaded.rows, &loaded.body, &loaded.header);
         let reader = RingReader::new(&io, &journal, superblock.journal_bytes, superblock.journal);
         let mut walk = Walk::new(reader, loaded.header.boundary + 1, loaded.header.ring_pos);
@@ -516,8 +521,9 @@ type Copied = (CheckpointHeader, Vec<Row>, Body);
 pub(crate) fn load_checkpoint<I: Io>(
     io: &I,
     superblock: &Superblock,
+    mode: Mode,
 ) -> Result<Loaded<I::File>, OpenError> {
-    let open = |copy| say("a checkpoint", io.open(Name::Checkpoint(copy), Mode::Write));
+    let open = |copy| say("a checkpoint", io.open(Name::Checkpoint(copy), mode));
     let (a, b) = (open(Copy::A)?, open(Copy::B)?);
     let read = |file: &I::File| -> Result<Copied, Result<Fault, io::Error>> {
         read_checkpoint(io, file, superblock.disk)

@@ -25,11 +25,11 @@ use crate::format::row::{ROW_BYTES, Row, SlotState};
 use crate::format::{Fault, Le, PAGE};
 use crate::io::{Io, Mode, Name};
 use crate::parts::{OpenExtent, Part, Parts, Site, feed_index};
-use crate::writer::write_payload;
+use crate::writer::write_payload_before;
 use crate::{Class, PartIx};
 
 /// Where the ring ended.
-pub(super) struct End {
+pub(crate) struct End {
     /// Of the next group.
     pub(super) seq: u64,
     /// Ring bytes from the checkpoint's boundary.
@@ -47,9 +47,9 @@ struct Building<F> {
 }
 
 /// The state that a replay builds.
-pub(super) struct Replay<F> {
-    pub(super) table: Table,
-    pub(super) parts: Parts<F>,
+pub(crate) struct Replay<F> {
+    pub(crate) table: Table,
+    pub(crate) parts: Parts<F>,
     pub(super) next_part: u32,
     pub(super) windows: Windows,
     pub(super) site: Site,
@@ -58,6 +58,8 @@ pub(super) struct Replay<F> {
     open: Vec<(crate::format::checkpoint::OpenExtent, Row)>,
     /// Extents that a TRUNCATE cut: their index and sums are made again.
     cut: BTreeSet<SlotLife>,
+    /// Extents that a compactor put in place: their files were synced before.
+    swapped: BTreeSet<SlotLife>,
     pub(super) disk: DiskUuid,
     pub(super) lost: Lost,
     pub(super) fills: Vec<Fill>,
@@ -108,10 +110,21 @@ impl<F: Send + Sync + 'static> Replay<F> {
             dirty: Dirty::default(),
             open,
             cut: BTreeSet::new(),
+            swapped: BTreeSet::new(),
             disk: header.disk,
             lost: Lost::default(),
             fills: Vec::new(),
         }
+    }
+
+    /// Whether a TRUNCATE behind the checkpoint cut the extent.
+    pub(crate) fn was_cut(&self, life: SlotLife) -> bool {
+        self.cut.contains(&life)
+    }
+
+    /// Whether a compactor put the extent in place behind the checkpoint.
+    pub(crate) fn was_swapped_in(&self, life: SlotLife) -> bool {
+        self.swapped.contains(&life)
     }
 
     /// The first pass. `clean` is the superblock's clean_seq.
@@ -357,6 +370,7 @@ impl<F: Send + Sync + 'static> Replay<F> {
         }
         if let Some(row) = new {
             self.table.place(entry.life.slot, row);
+            self.swapped.insert(entry.life);
         }
         Ok(())
     }
@@ -528,10 +542,19 @@ impl<F: Send + Sync + 'static> Replay<F> {
                 {
                     let base = self.table.row(entry.life.slot).base;
                     let last = it.feed(&payload[..len], base)?;
-                    say(
-                        "an extent's write",
-                        write_payload(io, &mut it.open, entry.ext_off, &payload[..len]),
-                    )?;
+                    let end = entry.ext_off + len as u32;
+                    let behind = match self.lost.holes {
+                        true => page_behind(io, &it.open.file, end),
+                        false => [0; PAGE],
+                    };
+                    let written = write_payload_before(
+                        io,
+                        &mut it.open,
+                        entry.ext_off,
+                        &payload[..len],
+                        &behind,
+                    );
+                    say("an extent's write", written)?;
                     it.touched = Some(last);
                     let range = (
                         u64::from(entry.ext_off),
@@ -706,6 +729,17 @@ impl<F> Building<F> {
         }
         Ok(last)
     }
+}
+
+/// What a page holds behind `at`: the rest of it may be the only copy of a batch that a rotten group held, and is salvaged
+/// only after what lies before it was written.
+fn page_behind<I: Io>(io: &I, file: &I::File, at: u32) -> [u8; PAGE] {
+    let mut behind = [0; PAGE];
+    // A place that can't be read holds nothing to be saved.
+    if io.pread(file, &mut behind, at.into()).is_err() {
+        behind = [0; PAGE];
+    }
+    behind
 }
 
 fn open_extent<I: Io>(io: &I, slot: u32) -> Result<I::File, OpenError> {

@@ -146,7 +146,8 @@ pub(super) struct Walk<'a, I: Io> {
     pub(super) reader: RingReader<'a, I>,
     /// Of the next record.
     pub(super) seq: u64,
-    at: u64,
+    /// Where it is looked for first.
+    pub(super) at: u64,
     /// Ring bytes passed, what was skipped before the ring's end included.
     pub(super) advance: u64,
     segments: Vec<Segment>,

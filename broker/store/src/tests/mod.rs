@@ -2,4 +2,5 @@
 
 mod cuts;
 mod oracle;
+mod verify;
 mod world;

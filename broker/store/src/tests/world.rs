@@ -11,9 +11,11 @@ use model::{
 
 use super::oracle::{State, TODAY, batch};
 use crate::format::extent::{DATA_AT, FOOTER_BYTES, Footer, Tail};
-use crate::format::row::SlotState;
+use crate::format::journal::GroupHeader;
+use crate::format::row::{Row, SlotState};
 use crate::io::Name;
 use crate::io::mem::Random;
+use crate::verify::Event;
 use crate::{
     Append, Config, Disk, FormatConfig, MemIo, Op, Outcome, PartIx, PartSettings, Queue, Recovered,
 };
@@ -48,8 +50,12 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(seed: u64, config: Config) -> Self {
+        Self::with_format(seed, config, &FORMAT)
+    }
+
+    pub(super) fn with_format(seed: u64, config: Config, format: &FormatConfig) -> Self {
         let io = MemIo::new(seed, 1 << 32);
-        Disk::format(&io, &FORMAT).unwrap();
+        Disk::format(&io, format).unwrap();
         let mut world = Self {
             io,
             config,
@@ -70,6 +76,26 @@ impl World {
         let (disk, recovered) = Disk::open(self.io.clone(), self.config).unwrap();
         self.disk = Some(disk);
         recovered
+    }
+
+    /// Extents in use, with their rows.
+    pub(super) fn open_rows(&self) -> Vec<(u32, Row)> {
+        let disk = self.disk.as_ref().expect("open");
+        let rows = disk.table.rows.iter().enumerate();
+        rows.filter(|(_, row)| matches!(row.state, SlotState::Open | SlotState::Sealed))
+            .map(|(slot, row)| (slot as u32, *row))
+            .collect()
+    }
+
+    /// Headers of all groups in the ring, by sequence.
+    pub(super) fn groups(&self) -> Vec<GroupHeader> {
+        let ring = self.io.contents(Name::Journal).expect("formatted");
+        let pages = ring.chunks(crate::format::PAGE).enumerate();
+        let mut groups: Vec<_> = pages
+            .filter_map(|(at, page)| GroupHeader::peek(page, at as u64 * 4096, RING))
+            .collect();
+        groups.sort_by_key(|header| header.seq);
+        groups
     }
 
     pub(super) fn disk(&mut self) -> &mut Disk<MemIo> {
@@ -442,9 +468,32 @@ impl World {
         None
     }
 
+    /// The stopped disk reads whole, and reading it changes nothing.
+    pub(super) fn verify(&mut self) -> Result<crate::verify::Report, String> {
+        self.disk = None;
+        let operations = self.io.operations();
+        let mut faults = Vec::new();
+        let mut last = (0, 0);
+        let report = crate::verify::verify(&self.io, &mut |event| match event {
+            Event::Fault(fault) => faults.push(fault.to_string()),
+            Event::Progress { done, total } => {
+                assert!(done >= last.0 && done <= total, "{done} of {total}");
+                last = (done, total);
+            }
+            Event::Spare(_) => {}
+        });
+        assert_eq!(last.0, last.1, "everything was read");
+        assert_eq!(self.io.operations(), operations, "verify wrote");
+        match faults.is_empty() {
+            true => Ok(report),
+            false => Err(format!("verify: {}", faults.join("\n        "))),
+        }
+    }
+
     /// After a cut: the disk holds what was committed, or what the group under way would have made of it.
     pub(super) fn settle(&mut self, maybe: State) -> Result<(), String> {
         for _ in self.queue.drain() {}
+        self.verify()?;
         self.open();
         let committed = self.committed.clone();
         if let Some(without) = self.differs(&committed) {
