@@ -31,6 +31,10 @@ impl<'a> Words<'a> {
             .flat_map(|value| value.split(','))
     }
 
+    pub(crate) fn all(&self) -> impl Iterator<Item = &'a str> {
+        self.0.iter().copied()
+    }
+
     /// The words without `=`.
     pub(crate) fn bare(&self) -> impl Iterator<Item = &'a str> {
         self.0.iter().copied().filter(|word| !word.contains('='))

@@ -1,6 +1,7 @@
 //! What the catalog is asked, what it answers, and what follows from an applied entry.
 
-use model::{Incarnation, LeaderEpoch, NodeId, PartitionIndex, ProducerId, TopicId};
+use model::{DiskUuid, Incarnation, LeaderEpoch, NodeId, PartitionIndex, ProducerId, TopicId};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::partition::Member;
@@ -70,7 +71,7 @@ pub enum Fault {
 }
 
 /// A topic's partition as applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partition {
     /// Where it lies, preferred leader first.
     pub replicas: Vec<Replica>,
@@ -82,6 +83,37 @@ pub struct Partition {
     pub part_ver: u32,
     /// Who is in sync, as places in `replicas`.
     pub isr: Vec<u8>,
+}
+
+impl Partition {
+    /// Where it lies on a node.
+    #[must_use]
+    pub fn replica_on(&self, node: NodeId) -> Option<Replica> {
+        self.replicas
+            .iter()
+            .copied()
+            .find(|replica| replica.node == node)
+    }
+
+    /// The replicas in sync, preferred leader first.
+    pub fn in_sync(&self) -> impl Iterator<Item = Replica> + '_ {
+        self.isr
+            .iter()
+            .filter_map(|place| self.replicas.get(usize::from(*place)).copied())
+    }
+}
+
+/// A topic as applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicRow {
+    /// By which clients know it.
+    pub name: String,
+    /// What is set, by name.
+    pub configs: Configs,
+    /// Its quota per partition where it names none.
+    pub share: u64,
+    /// By number.
+    pub partitions: Vec<Partition>,
 }
 
 /// What an applied entry means to this node, in order.
@@ -132,6 +164,13 @@ pub enum Effect {
         /// The topic.
         topic: TopicId,
     },
+    /// The replica lies on this node no more, the topic lives on elsewhere: PART_DEL.
+    Left {
+        /// The topic.
+        topic: TopicId,
+        /// The partition.
+        partition: PartitionIndex,
+    },
     /// The topic is gone: PART_DEL for each of its replicas here.
     Deleted {
         /// The topic.
@@ -149,12 +188,16 @@ pub enum Effect {
 }
 
 /// A node as applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRow {
     /// Its incarnation.
     pub incarnation: Incarnation,
     /// Its disks and what may be reserved on each, in bytes.
     pub disks: Vec<crate::sitelog::Disk>,
+    /// Site versions it can read, lowest and highest.
+    pub versions: (u16, u16),
+    /// Room for a public key.
+    pub public_key: Vec<u8>,
     /// Leads nothing.
     pub draining: bool,
 }
@@ -170,4 +213,75 @@ pub struct Declared {
     pub replication: u16,
     /// What the site file sets.
     pub configs: Configs,
+    /// Its quota per partition if it names none, as the site file's topics split what is there.
+    pub share: Option<u64>,
+}
+
+/// What the site file says to all decisions, and sums that other crates own too.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Partitions of a topic that does not say.
+    pub partitions: u32,
+    /// Replicas of each partition of a topic that does not say.
+    pub replication: u16,
+    /// `min.insync.replicas` of a topic that does not say.
+    pub min_insync: u16,
+    /// `retention.ms` of a topic that does not say; −1 is for ever.
+    pub retention_ms: i64,
+    /// `retention.bytes` of a topic that does not say; `None` gives it a share.
+    pub retention_bytes: Option<u64>,
+    /// `howdah.on.full` of a topic that does not say.
+    pub refuse_when_full: bool,
+    /// Clients may create topics.
+    pub create_topics: bool,
+    /// Partition replicas of a node, internal ones counted.
+    pub replicas_max: u32,
+    /// `max.message.bytes` can't be larger.
+    pub message_bytes_max: u32,
+    /// `max.message.bytes` of a topic that does not say.
+    pub message_bytes: u32,
+    /// Bytes of one extent of the class that holds a batch of so many bytes.
+    pub extent_for: fn(u32) -> u64,
+    /// The least share of a partition.
+    pub share_bytes_min: u64,
+    /// A topic made at run time gets this part of what is unreserved.
+    pub share_part: u64,
+}
+
+/// Space of a disk that topics may reserve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// The node it belongs to.
+    pub node: NodeId,
+    /// Which.
+    pub disk: DiskUuid,
+    /// All of it.
+    pub bytes: u64,
+    /// Reserved by topics.
+    pub reserved: u64,
+    /// Replicas on it, internal ones counted.
+    pub replicas: u32,
+}
+
+impl DiskSpace {
+    /// What may still be reserved.
+    #[must_use]
+    pub const fn left(&self) -> u64 {
+        self.bytes.saturating_sub(self.reserved)
+    }
+}
+
+/// A topic that may be made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedTopic {
+    /// Its id.
+    pub id: TopicId,
+    /// How many partitions.
+    pub partitions: u32,
+    /// Replicas of each.
+    pub replication: u16,
+    /// Every config it will have.
+    pub configs: Vec<super::Config>,
+    /// What makes it.
+    pub entry: crate::sitelog::Entry,
 }
