@@ -304,7 +304,7 @@ mod tests {
     fn the_higher_record_wins_whenever_it_comes() {
         let (mut pool, mut offsets) = (Pool::new(10_000), Offsets::default());
         let group: Rc<str> = "g".into();
-        let mut put = |offsets: &mut Offsets, pool: &mut Pool, kept: Kept| {
+        let put = |offsets: &mut Offsets, pool: &mut Pool, kept: Kept| {
             pool.force(kept.cost("t"));
             offsets.put(pool, &group, "t", 0, kept);
         };

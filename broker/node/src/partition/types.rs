@@ -111,7 +111,7 @@ pub enum Input {
         /// Who is in sync, this replica included.
         isr: Box<[Member]>,
     },
-    /// The site log named a newer epoch whose leader is another node, or none.
+    /// The site log named a newer epoch whose leader is another node, or none; the same epoch after a restart.
     Follow {
         /// The new epoch.
         epoch: LeaderEpoch,
@@ -154,7 +154,8 @@ pub enum Input {
     /// The disk failed: nothing that was not answered will be.
     DiskFailed,
     /// The disk was recovered in process. The shell has put the recovered producer windows in place before. The
-    /// replica follows until the site log makes it leader in a new epoch.
+    /// replica follows until the site log makes it leader in a new epoch; what it was told of leaders meanwhile it did
+    /// not hear.
     DiskBack(Box<Recovered>),
     /// Retention wants all below `offset` gone; cut to the high watermark.
     Retain {
@@ -236,6 +237,13 @@ pub enum Effect {
     },
     /// This replica leads no more, or its disk is gone: refuse what is parked outside the machine.
     Resigned,
+    /// The disk came back with less than was committed on it (R7): the replica serves no more, and that must be heard.
+    Halted {
+        /// Where the log that came back ends.
+        end: Offset,
+        /// What it must not end below.
+        high_watermark: Offset,
+    },
 }
 
 /// What a ticket is answered.

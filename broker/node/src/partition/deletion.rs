@@ -1,0 +1,81 @@
+//! The log's start: only the leader moves it, never above the high watermark, and it never falls (R10).
+
+use model::{Instant, Offset};
+
+use super::{DELETIONS_MAX, Deletion, Effect, Outcome, Partition, Refusal};
+use crate::{Outbox, Ticket};
+
+impl Partition {
+    pub(super) fn delete_records(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        offset: Offset,
+        out: &mut Outbox<Effect>,
+    ) -> Result<(), Refusal> {
+        let to = match offset {
+            Offset(-1) => self.high_watermark,
+            offset => offset,
+        };
+        if to < Offset::ZERO || to > self.high_watermark {
+            return Err(self.out_of_range());
+        }
+        if to > self.log_start && self.deletions.len() >= DELETIONS_MAX {
+            return Err(Refusal::Crowded);
+        }
+        self.raise_log_start(to, out);
+        self.deletions.push(Deletion {
+            ticket,
+            offset: to,
+            accepted: now,
+        });
+        self.answer_deletions(out);
+        Ok(())
+    }
+
+    /// Retention's part: what it asks for may lie above the high watermark.
+    pub(super) fn retain(&mut self, now: Instant, offset: Offset, out: &mut Outbox<Effect>) {
+        // Not the leader within its lease: retention asks again.
+        if self.serving(now).is_ok() {
+            self.raise_log_start(offset.min(self.high_watermark), out);
+        }
+    }
+
+    fn raise_log_start(&mut self, offset: Offset, out: &mut Outbox<Effect>) {
+        if offset > self.log_start_asked {
+            self.log_start_asked = offset;
+            out.push(Effect::LogStart { offset });
+        }
+    }
+
+    pub(super) fn log_start_durable(
+        &mut self,
+        now: Instant,
+        offset: Offset,
+        out: &mut Outbox<Effect>,
+    ) {
+        // What a failing disk still reported before it failed is of no use any more.
+        if !self.disk_up {
+            return;
+        }
+        assert!(
+            offset <= self.log_start_asked,
+            "a log start that nobody asked for"
+        );
+        self.log_start = self.log_start.max(offset);
+        self.epochs.trim(self.log_start);
+        self.answer(now, out);
+    }
+
+    /// Answers the deletions that are done; the caller has looked at the lease.
+    pub(super) fn answer_deletions(&mut self, out: &mut Outbox<Effect>) {
+        let log_start = self.log_start;
+        let done = |deletion: &mut Deletion| deletion.offset <= log_start;
+        for deletion in self.deletions.extract_if(.., done) {
+            out.push(Effect::Reply {
+                ticket: deletion.ticket,
+                outcome: Outcome::Deleted { log_start },
+            });
+        }
+    }
+}

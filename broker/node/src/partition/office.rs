@@ -1,0 +1,194 @@
+//! Taking office and leaving it: leader epochs, the ISR and its reports, and the disk under the replica.
+
+use model::window::Windows;
+use model::{Instant, LeaderEpoch, NodeId, Offset};
+
+use super::epochs::Epochs;
+use super::{Ack, Effect, Member, Partition, Recovered, Refusal, Role, refuse};
+use crate::Outbox;
+use crate::mutation::{self, Mutation};
+
+impl Partition {
+    /// Takes over what the disk holds.
+    pub(super) fn load(&mut self, recovered: &Recovered) {
+        assert!(
+            recovered.log_start <= recovered.end,
+            "recovery gives a log that ends before it starts"
+        );
+        let recovered_hw = match mutation::is(Mutation::RecoveredHighWatermarkDropped) {
+            true => Offset::ZERO,
+            false => recovered.high_watermark,
+        };
+        // Neither falls when a disk comes back under a running machine (R10).
+        self.log_start = match mutation::is(Mutation::LogStartLowered) {
+            true => Offset::ZERO,
+            false => self.log_start.max(recovered.log_start),
+        };
+        self.log_start_asked = self.log_start;
+        (self.durable, self.end) = (recovered.end, recovered.end);
+        // The recovered one is a lower bound: a DeleteRecords up to the high watermark may be durable while no later
+        // APPEND carried that watermark.
+        self.high_watermark = self
+            .high_watermark
+            .max(recovered_hw)
+            .max(self.log_start)
+            .min(recovered.end);
+        self.epoch = self.epoch.max(recovered.accepted_epoch);
+        self.epochs = Epochs::new(&recovered.epochs);
+    }
+
+    pub(super) fn lead(
+        &mut self,
+        epoch: LeaderEpoch,
+        isr: Box<[Member]>,
+        windows: &mut Windows,
+        out: &mut Outbox<Effect>,
+    ) {
+        // R2: an epoch once accepted is never led again; R9: nor is a partition whose disk is gone.
+        if epoch <= self.epoch || !self.disk_up {
+            return;
+        }
+        if mutation::is(Mutation::WindowEmptied) {
+            windows.remove(self.ix);
+        }
+        self.epoch = epoch;
+        (self.isr, self.joining) = (isr, Box::default());
+        self.acks.clear();
+        // What waits goes on waiting: the same log under the same leader will hold it in the new epoch as well.
+        self.role = Role::Starting { start: self.end };
+        out.push(Effect::Epoch {
+            epoch,
+            start: Some(self.end),
+        });
+    }
+
+    pub(super) fn epoch_durable(
+        &mut self,
+        now: Instant,
+        epoch: LeaderEpoch,
+        windows: &mut Windows,
+        out: &mut Outbox<Effect>,
+    ) {
+        let Role::Starting { start } = self.role else {
+            return;
+        };
+        if epoch != self.epoch {
+            return;
+        }
+        // The queue keeps the order within a partition: what stood before the EPOCH record is durable as well.
+        self.was_durable(start);
+        self.epochs.begin(epoch, start);
+        self.role = Role::Leading { start };
+        out.push(Effect::Leading { epoch });
+        self.advance(now, windows, out);
+        self.resume(now, windows, out);
+    }
+
+    pub(super) fn follow(
+        &mut self,
+        epoch: LeaderEpoch,
+        leader: Option<NodeId>,
+        out: &mut Outbox<Effect>,
+    ) {
+        if !self.disk_up {
+            return;
+        }
+        // A site of one names this node in the epoch that ended with its last run.
+        let leader = leader.filter(|leader| *leader != self.me.node);
+        if epoch == self.epoch
+            && let Role::Following { leader: known } = &mut self.role
+        {
+            // After a restart the site log names the leader of the epoch that the disk remembers (R3).
+            *known = leader;
+        }
+        if epoch <= self.epoch {
+            return;
+        }
+        self.epoch = epoch;
+        // R3: durable before anything is reported in this epoch.
+        out.push(Effect::Epoch { epoch, start: None });
+        self.resign(leader, Refusal::NotLeader { leader, epoch }, out);
+    }
+
+    pub(super) fn disk_failed(&mut self, out: &mut Outbox<Effect>) {
+        self.disk_up = false;
+        self.resign(None, Refusal::DiskFailed, out);
+        // Nothing behind the last flush exists for us until recovery says so.
+        self.end = self.durable;
+    }
+
+    pub(super) fn disk_back(&mut self, recovered: &Recovered, out: &mut Outbox<Effect>) {
+        assert!(!self.disk_up, "only a failed disk comes back");
+        // R7: what readers have seen is not given out again under other records. This replica serves no more; another
+        // one may, or a person must look.
+        if recovered.end < self.high_watermark {
+            out.push(Effect::Halted {
+                end: recovered.end,
+                high_watermark: self.high_watermark,
+            });
+            return;
+        }
+        self.disk_up = true;
+        self.load(recovered);
+    }
+
+    /// Leads no more: all that waits is refused.
+    fn resign(&mut self, leader: Option<NodeId>, refusal: Refusal, out: &mut Outbox<Effect>) {
+        let led = !matches!(self.role, Role::Following { .. });
+        self.role = Role::Following { leader };
+        self.refuse_waiting(refusal, out);
+        for parked in self.parked.drain(..) {
+            refuse(parked.request.ticket(), refusal, out);
+        }
+        if led {
+            out.push(Effect::Resigned);
+        }
+    }
+
+    /// Refuses what was begun and is not answered.
+    pub(super) fn refuse_waiting(&mut self, refusal: Refusal, out: &mut Outbox<Effect>) {
+        while let Some(waiter) = self.waiting.pop_any() {
+            refuse(waiter.ticket, refusal, out);
+        }
+        for deletion in self.deletions.drain(..) {
+            refuse(deletion.ticket, refusal, out);
+        }
+    }
+
+    pub(super) fn isr(
+        &mut self,
+        now: Instant,
+        committed: Box<[Member]>,
+        joining: Box<[Member]>,
+        windows: &mut Windows,
+        out: &mut Outbox<Effect>,
+    ) {
+        (self.isr, self.joining) = (committed, joining);
+        self.advance(now, windows, out);
+    }
+
+    pub(super) fn acked(
+        &mut self,
+        now: Instant,
+        report: Ack,
+        windows: &mut Windows,
+        out: &mut Outbox<Effect>,
+    ) {
+        if report.epoch != self.epoch || !matches!(self.role, Role::Leading { .. }) {
+            return;
+        }
+        // One row a node: another incarnation or disk of it takes the place of the old, and starts from its own end.
+        let row = self
+            .acks
+            .iter_mut()
+            .find(|ack| ack.member.node == report.member.node);
+        match row {
+            Some(ack) if ack.member == report.member => {
+                ack.durable = ack.durable.max(report.durable)
+            }
+            Some(ack) => *ack = report,
+            None => self.acks.push(report),
+        }
+        self.advance(now, windows, out);
+    }
+}
