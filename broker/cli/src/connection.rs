@@ -14,6 +14,8 @@ use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, Respon
 use kafka_protocol::protocol::{
     Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange,
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use crate::connect::Reach;
 use crate::failure::Failure;
@@ -170,6 +172,17 @@ impl Connection {
     /// Forgets the request sent last: nobody answers a produce with acks=0.
     pub(crate) fn forget_last(&mut self) {
         self.due.pop_back();
+    }
+
+    /// Whether an answer begins to come within this time.
+    pub(crate) fn answers_within(&self, wait: Duration) -> Result<bool, Failure> {
+        let mut sockets = [PollFd::new(&self.stream, PollFlags::IN)];
+        let wait = Timespec::try_from(wait).ok();
+        match poll(&mut sockets, wait.as_ref()) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(error) => Err(self.broken(error.into())),
+        }
     }
 
     /// Waits for the oldest answer that is due, which must be one to an `R`.

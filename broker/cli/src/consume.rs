@@ -1,6 +1,6 @@
 //! `howdah consume`: records to stdout.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use crate::connect::Reach;
 use crate::failure::Failure;
 use crate::fetcher::{Fetched, Fetcher};
 use crate::groups::{committed, targets};
+use crate::interrupt::Interrupt;
 use crate::member::{Member, Standing};
 use crate::place::Place;
 use crate::progress;
@@ -21,6 +22,8 @@ use crate::table::said;
 
 /// Between two commits of a group's offsets, as Java's consumer.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
+/// The longest time spent on printing before heartbeats and Ctrl-C get their turn; at a low rate records take that long.
+const SLICE: Duration = Duration::from_millis(500);
 
 /// `howdah consume TOPIC`.
 #[derive(Args, Debug)]
@@ -30,7 +33,7 @@ const COMMIT_EVERY: Duration = Duration::from_secs(5);
     howdah consume numbers --from earliest\n  \
     howdah consume telemetry --follow                      what comes from now on\n  \
     howdah consume telemetry --from 2026-03-01T06:00:00Z --partition 3 --count 10\n  \
-    howdah consume orders --group billing --follow         share the work with others of the group\n  \
+    howdah consume orders --group billing --follow         share the work with others of the group; Ctrl-C leaves\n  \
     howdah consume readings --from earliest --json | jq .value"
 )]
 pub struct ConsumeArgs {
@@ -71,10 +74,11 @@ pub struct ConsumeArgs {
 pub(crate) fn run(args: &ConsumeArgs) -> Result<(), Failure> {
     let mut cluster = Cluster::open(&args.reach)?;
     let began = Instant::now();
+    let interrupt = Interrupt::watch()?;
     let mut printer = Printer::new(args);
     match &args.group {
-        Some(group) => in_group(args, &mut cluster, group, &mut printer)?,
-        None => alone(args, &mut cluster, &mut printer)?,
+        Some(group) => in_group(args, &mut cluster, group, &mut printer, &interrupt)?,
+        None => alone(args, &mut cluster, &mut printer, &interrupt)?,
     }
     printer.bar.finish_and_clear();
     printer.flush()?;
@@ -102,6 +106,7 @@ fn alone(
     args: &ConsumeArgs,
     cluster: &mut Cluster,
     printer: &mut Printer<'_>,
+    interrupt: &Interrupt,
 ) -> Result<(), Failure> {
     let topic = cluster.topic(&args.topic, false)?;
     let from = targets(cluster, &args.topic, &args.partition, &begin(args))?;
@@ -113,11 +118,15 @@ fn alone(
         printer.expect(u64::try_from(ahead.sum::<i64>()).unwrap_or_default());
     }
     let mut fetcher = Fetcher::new(topic, from);
-    while !printer.enough() && !ended(&fetcher, ends.as_ref()) {
-        let fetched = fetcher.poll(cluster)?;
-        for fetched in fetched {
-            printer.print(fetched, ends.as_ref())?;
+    let mut backlog = VecDeque::new();
+    while !(interrupt.asked()
+        || printer.enough()
+        || ended(&fetcher, ends.as_ref()) && backlog.is_empty())
+    {
+        if backlog.is_empty() {
+            backlog.extend(fetcher.poll(cluster)?);
         }
+        printer.print(&mut backlog, ends.as_ref(), |_, _| {})?;
         // Whoever follows wants to see what is there.
         if args.follow {
             printer.flush()?;
@@ -151,27 +160,30 @@ fn in_group(
     cluster: &mut Cluster,
     group: &str,
     printer: &mut Printer<'_>,
+    interrupt: &Interrupt,
 ) -> Result<(), Failure> {
     let topic = cluster.topic(&args.topic, false)?;
     let (mut member, mut partitions) = Member::join(cluster, group, &args.topic)?;
-    loop {
-        let from = resume(args, cluster, group, &partitions)?;
-        let ends = ends(args, cluster)?;
-        let mut fetcher = Fetcher::new(topic.clone(), from);
-        let standing = as_member(
-            cluster,
-            &mut member,
-            &mut fetcher,
-            printer,
-            args,
-            ends.as_ref(),
-        )?;
-        if standing == Standing::Member {
-            break;
+    let mut turns = || {
+        loop {
+            let from = resume(args, cluster, group, &partitions)?;
+            let ends = ends(args, cluster)?;
+            let mut fetcher = Fetcher::new(topic.clone(), from);
+            let turn = Turn {
+                args,
+                interrupt,
+                ends: ends.as_ref(),
+            };
+            match turn.run(cluster, &mut member, &mut fetcher, printer)? {
+                Standing::Member => return Ok(()),
+                Standing::Rejoin => partitions = member.rejoin(cluster)?,
+            }
         }
-        partitions = member.rejoin(cluster)?;
-    }
-    member.leave()
+    };
+    let done = turns();
+    // Also after a failure: the others should not wait until we count as gone. The first reason counts.
+    let left = member.leave();
+    done.and(left)
 }
 
 /// Where the group left off; where it never was, as if alone, but from the first record on.
@@ -202,52 +214,58 @@ fn resume(
         .collect())
 }
 
-/// Reads as a member until it ends or the group changes; commits what was printed either way.
-fn as_member(
-    cluster: &mut Cluster,
-    member: &mut Member,
-    fetcher: &mut Fetcher,
-    printer: &mut Printer<'_>,
-    args: &ConsumeArgs,
-    ends: Option<&BTreeMap<i32, i64>>,
-) -> Result<Standing, Failure> {
-    let mut committed = Instant::now();
-    // Behind the last record printed, which may be less than what was fetched.
-    let mut printed: BTreeMap<i32, i64> = BTreeMap::new();
-    loop {
-        if member.beat(cluster)? == Standing::Rejoin {
-            // While the others wait our commits still count.
-            member.commit(cluster, &printed.into_iter().collect::<Vec<_>>())?;
-            return Ok(Standing::Rejoin);
-        }
-        let over = printer.enough() || ended(fetcher, ends);
-        if over || committed.elapsed() >= COMMIT_EVERY {
-            printer.flush()?;
-            let standing = member.commit(
-                cluster,
-                &std::mem::take(&mut printed).into_iter().collect::<Vec<_>>(),
-            )?;
-            committed = Instant::now();
-            if standing == Standing::Rejoin && !over {
-                return Ok(standing);
+/// One membership, from one rebalance to the next.
+struct Turn<'a> {
+    args: &'a ConsumeArgs,
+    interrupt: &'a Interrupt,
+    ends: Option<&'a BTreeMap<i32, i64>>,
+}
+
+impl Turn<'_> {
+    /// Reads until it ends or the group changes; commits what was printed either way.
+    fn run(
+        &self,
+        cluster: &mut Cluster,
+        member: &mut Member,
+        fetcher: &mut Fetcher,
+        printer: &mut Printer<'_>,
+    ) -> Result<Standing, Failure> {
+        let mut committed = Instant::now();
+        // Behind the last record printed, which may be less than what was fetched.
+        let mut printed: BTreeMap<i32, i64> = BTreeMap::new();
+        let mut backlog = VecDeque::new();
+        loop {
+            let standing = member.beat(cluster)?;
+            let read = ended(fetcher, self.ends) && backlog.is_empty();
+            let over = printer.enough() || read || self.interrupt.asked();
+            let rejoin = standing == Standing::Rejoin;
+            if over || rejoin || committed.elapsed() >= COMMIT_EVERY {
+                // Out of our hands first. While the others wait for us our commits still count.
+                printer.flush()?;
+                let offsets: Vec<_> = std::mem::take(&mut printed).into_iter().collect();
+                let standing = member.commit(cluster, &offsets)?;
+                committed = Instant::now();
+                if over {
+                    return Ok(Standing::Member);
+                }
+                if rejoin || standing == Standing::Rejoin {
+                    return Ok(Standing::Rejoin);
+                }
             }
-        }
-        if over {
-            return Ok(Standing::Member);
-        }
-        if fetcher.positions().next().is_none() {
-            // More members than partitions: wait for a turn.
-            thread::sleep(Duration::from_millis(500));
-            continue;
-        }
-        for fetched in fetcher.poll(cluster)? {
-            let partition = fetched.partition;
-            if let Some(last) = printer.print(fetched, ends)? {
-                printed.insert(partition, last + 1);
+            if fetcher.positions().next().is_none() {
+                // More members than partitions: wait for a turn.
+                thread::sleep(Duration::from_millis(500));
+                continue;
             }
-        }
-        if args.follow {
-            printer.flush()?;
+            if backlog.is_empty() {
+                backlog.extend(fetcher.poll(cluster)?);
+            }
+            printer.print(&mut backlog, self.ends, |partition, offset| {
+                printed.insert(partition, offset + 1);
+            })?;
+            if self.args.follow {
+                printer.flush()?;
+            }
         }
     }
 }
@@ -295,25 +313,31 @@ impl<'a> Printer<'a> {
         self.args.count.is_some_and(|count| self.count >= count)
     }
 
-    /// Prints records before their partition's end, and gives the offset of the last one printed.
+    /// Prints records before their partition's end, as long as a slice of time lasts; tells the offset of each.
     fn print(
         &mut self,
-        fetched: Fetched,
+        backlog: &mut VecDeque<Fetched>,
         ends: Option<&BTreeMap<i32, i64>>,
-    ) -> Result<Option<i64>, Failure> {
-        let end = ends
-            .and_then(|ends| ends.get(&fetched.partition))
-            .copied()
-            .unwrap_or(i64::MAX);
-        let mut last = None;
-        for record in fetched.records {
-            if record.offset >= end || self.enough() {
+        mut tell: impl FnMut(i32, i64),
+    ) -> Result<(), Failure> {
+        let until = Instant::now() + SLICE;
+        while let Some(fetched) = backlog.front_mut() {
+            let partition = fetched.partition;
+            let end = ends.and_then(|ends| ends.get(&partition)).copied();
+            let Some(record) = fetched.records.next() else {
+                backlog.pop_front();
+                continue;
+            };
+            if end.is_some_and(|end| record.offset >= end) {
+                backlog.pop_front();
+                continue;
+            }
+            self.write(partition, &record).map_err(Failure::output)?;
+            tell(partition, record.offset);
+            self.count += 1;
+            if self.enough() {
                 break;
             }
-            self.write(fetched.partition, &record)
-                .map_err(Failure::output)?;
-            last = Some(record.offset);
-            self.count += 1;
             if let Some(rate) = self.args.rate {
                 let at = self.began + Duration::from_secs_f64(self.count as f64 / f64::from(rate));
                 let early = at.saturating_duration_since(Instant::now());
@@ -322,9 +346,12 @@ impl<'a> Printer<'a> {
                     thread::sleep(early);
                 }
             }
+            if Instant::now() >= until {
+                break;
+            }
         }
         self.bar.set_position(self.count);
-        Ok(last)
+        Ok(())
     }
 
     fn write(&mut self, partition: i32, record: &Record) -> io::Result<()> {

@@ -37,7 +37,7 @@ struct Cursor {
 /// Records of one partition, in order.
 pub(crate) struct Fetched {
     pub(crate) partition: i32,
-    pub(crate) records: Vec<Record>,
+    pub(crate) records: std::vec::IntoIter<Record>,
 }
 
 /// See the module.
@@ -224,9 +224,9 @@ impl Fetcher {
             }
         }
         cursor.next = next;
-        Ok((!records.is_empty()).then_some(Fetched {
+        Ok((!records.is_empty()).then(|| Fetched {
             partition: index,
-            records,
+            records: records.into_iter(),
         }))
     }
 }

@@ -198,6 +198,12 @@ fn members(cluster: &mut Cluster, group: &str) -> Result<DescribedGroup, Failure
         let found =
             found.ok_or_else(|| Failure::Fault(format!("DescribeGroups left out \"{group}\"")))?;
         Failure::check(|| format!("group \"{group}\""), found.error_code, None)?;
+        // Older versions answer so for a group that never was.
+        if found.group_state.as_str() == "Dead" {
+            return Err(Failure::Fault(format!(
+                "group \"{group}\": GROUP_ID_NOT_FOUND: there is no such group"
+            )));
+        }
         Ok(found)
     })
 }

@@ -4,6 +4,7 @@
 //! opened by `connect.rs`. Nothing here knows the broker's own files, or more of its formats than the record batch.
 
 mod batch;
+mod bench;
 mod cluster;
 mod codec;
 mod configs;
@@ -13,6 +14,7 @@ mod consume;
 mod failure;
 mod fetcher;
 mod groups;
+mod interrupt;
 mod member;
 mod offsets;
 mod place;
@@ -26,6 +28,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+pub use bench::BenchArgs;
 pub use configs::ConfigsArgs;
 pub use connect::Reach;
 pub use consume::ConsumeArgs;
@@ -47,6 +50,8 @@ pub enum Command {
     Produce(ProduceArgs),
     /// Print records, alone or as a member of a group
     Consume(ConsumeArgs),
+    /// Measure a broker under load: throughput, latencies, its processor time
+    Bench(BenchArgs),
 }
 
 /// Does what was asked, says on stderr why it could not, and gives the exit code of [`exit`].
@@ -58,6 +63,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::Configs(args) => configs::run(&args),
         Command::Produce(args) => produce::run(&args),
         Command::Consume(args) => consume::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match done {
         Ok(()) => ExitCode::from(exit::DONE),

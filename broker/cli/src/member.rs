@@ -208,16 +208,24 @@ impl Member {
             .with_generation_id_or_member_epoch(self.generation)
             .with_member_id(self.id.clone())
             .with_topics(vec![topic]);
-        let answer = self.connection.call(&request, 8).and_then(|answer| {
-            let codes = answer
-                .topics
-                .iter()
-                .flat_map(|topic| &topic.partitions)
-                .map(|partition| partition.error_code);
-            let worst = codes.filter(|code| *code != 0).max().unwrap_or_default();
-            self.standing(worst, "committing offsets in")
-        });
-        self.or_elsewhere(cluster, answer)
+        let deadline = Instant::now() + cluster.reach().patience();
+        loop {
+            let answer = self.connection.call(&request, 8).and_then(|answer| {
+                let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+                let faults = partitions
+                    .map(|partition| partition.error_code)
+                    .filter(|code| *code != 0);
+                self.standing(faults.max().unwrap_or_default(), "committing offsets in")
+            });
+            match answer {
+                // What was printed must not be forgotten because the coordinator moved.
+                Err(failure) if failure.retriable() && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(200));
+                    self.connection = coordinator(cluster, &self.group)?;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// The coordinator may have moved, or restarted with us still a member: find it and ask it with the next beat.

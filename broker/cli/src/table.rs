@@ -39,11 +39,12 @@ impl Table {
 
     fn json(&self) -> String {
         let object = |row: &Vec<Value>| {
-            let fields = self
-                .columns
-                .iter()
-                .zip(row)
-                .map(|(column, value)| (column.replace(' ', "_"), value.clone()));
+            let fields = self.columns.iter().zip(row).map(|(column, value)| {
+                (
+                    column.replace('/', "_per_").replace(' ', "_"),
+                    value.clone(),
+                )
+            });
             Value::Object(fields.collect::<Map<_, _>>())
         };
         let rows = Value::Array(self.rows.iter().map(object).collect());

@@ -193,7 +193,7 @@ fn describe(cluster: &mut Cluster, topics: &[String], json: bool) -> Result<(), 
     table.print(json)
 }
 
-fn create(
+pub(crate) fn create(
     cluster: &mut Cluster,
     name: &str,
     partitions: Option<i32>,
@@ -269,7 +269,7 @@ fn alter(
     Ok(())
 }
 
-fn delete(cluster: &mut Cluster, name: &str, if_exists: bool) -> Result<(), Failure> {
+pub(crate) fn delete(cluster: &mut Cluster, name: &str, if_exists: bool) -> Result<(), Failure> {
     let timeout_ms = i32::try_from(cluster.reach().patience().as_millis()).unwrap_or(i32::MAX);
     let state = DeleteTopicState::default().with_name(Some(topic_name(name)));
     // From version 6 on topics are named one by one.
