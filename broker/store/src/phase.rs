@@ -1,12 +1,14 @@
 //! Which part of the store is running, for those who cut the power and count where it hit.
 //!
-//! An atomic, and if `HOWDAH_PHASE_FILE` names a file when the process starts to use a disk, that file's first 16 bytes
-//! too. Nothing in the store reads it back.
+//! One byte a thread, and if `HOWDAH_PHASE_FILE` names a file when the process starts to use a disk, 16 bytes of that file
+//! too: each thread that enters a part has a place of its own there, since two disks work at the same time. Nothing in
+//! the store reads it back.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The part of the store that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,45 +54,41 @@ impl Phase {
     }
 }
 
-static NOW: AtomicU8 = AtomicU8::new(0);
-static FILE: OnceLock<Option<File>> = OnceLock::new();
+/// What one thread says takes so many bytes of the file.
+const PLACE_BYTES: u64 = 16;
 
-/// The part that was entered last, by any disk of the process.
+static FILE: OnceLock<Option<File>> = OnceLock::new();
+static PLACES: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static NOW: Cell<Phase> = const { Cell::new(Phase::Idle) };
+    static PLACE: u64 = PLACES.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The part that this thread entered last.
 #[must_use]
 pub fn current() -> Phase {
-    const ALL: [Phase; 10] = [
-        Phase::Idle,
-        Phase::GroupWrite,
-        Phase::Destage,
-        Phase::Checkpoint,
-        Phase::SealOpen,
-        Phase::Free,
-        Phase::Swap,
-        Phase::RingWrap,
-        Phase::Recovery,
-        Phase::Format,
-    ];
-    ALL[usize::from(NOW.load(Ordering::Relaxed))]
+    NOW.get()
 }
 
 /// Says what begins now; when the value is dropped, what went on before goes on.
 pub(crate) fn enter(phase: Phase) -> Guard {
-    let before = NOW.swap(phase as u8, Ordering::Relaxed);
-    write();
+    let before = NOW.replace(phase);
+    write(phase);
     Guard(before)
 }
 
 /// See [`enter`].
-pub(crate) struct Guard(u8);
+pub(crate) struct Guard(Phase);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        NOW.store(self.0, Ordering::Relaxed);
-        write();
+        NOW.set(self.0);
+        write(self.0);
     }
 }
 
-fn write() {
+fn write(phase: Phase) {
     let file = FILE.get_or_init(|| {
         let path = std::env::var_os("HOWDAH_PHASE_FILE")?;
         OpenOptions::new()
@@ -101,8 +99,8 @@ fn write() {
             .ok()
     });
     if let Some(file) = file {
-        let line = format!("{:<15}\n", current().name());
+        let line = format!("{:<15}\n", phase.name());
         // Only statistics are lost with it.
-        let _ = file.write_all_at(line.as_bytes(), 0);
+        let _ = file.write_all_at(line.as_bytes(), PLACE.with(|place| place * PLACE_BYTES));
     }
 }
