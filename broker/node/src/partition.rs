@@ -172,7 +172,7 @@ impl Partition {
     ) {
         match input {
             Input::Produce(produce) => self.request(now, Request::Produce(produce), windows, out),
-            Input::Durable { end } => self.durable(now, end, windows, out),
+            Input::Durable { end } => self.flushed(now, end, windows, out),
             Input::Lead { epoch, isr } => self.lead(epoch, isr, windows, out),
             Input::Follow { epoch, leader } => self.follow(epoch, leader, out),
             Input::Isr { committed, joining } => self.isr(now, committed, joining, windows, out),

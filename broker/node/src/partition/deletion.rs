@@ -54,15 +54,9 @@ impl Partition {
         offset: Offset,
         out: &mut Outbox<Effect>,
     ) {
-        // What a failing disk still reported before it failed is of no use any more.
-        if !self.disk_up {
-            return;
-        }
-        assert!(
-            offset <= self.log_start_asked,
-            "a log start that nobody asked for"
-        );
+        // Asked for before the disk failed or ran out of room, it may be heard after: it is on the disk all the same.
         self.log_start = self.log_start.max(offset);
+        self.log_start_asked = self.log_start_asked.max(offset);
         self.epochs.trim(self.log_start);
         self.answer(now, out);
     }

@@ -45,6 +45,11 @@ impl Epochs {
         }
     }
 
+    /// All rows.
+    pub(super) fn rows(&self) -> &[EpochStart] {
+        &self.0
+    }
+
     /// The last row.
     pub(super) fn last(&self) -> Option<EpochStart> {
         self.0.last().copied()

@@ -94,7 +94,7 @@ impl Partition {
         Ok(())
     }
 
-    pub(super) fn durable(
+    pub(super) fn flushed(
         &mut self,
         now: Instant,
         end: Offset,

@@ -221,6 +221,25 @@ impl Partition {
         self.log_start
     }
 
+    /// Offset behind the last record that lies on this disk.
+    #[must_use]
+    pub const fn durable(&self) -> Offset {
+        self.durable
+    }
+
+    /// What this disk holds as far as the machine was told: what [`Input::DiskBack`](super::Input::DiskBack) gives back
+    /// to a replica whose disk never failed but had no room for it.
+    #[must_use]
+    pub fn held(&self) -> super::Recovered {
+        super::Recovered {
+            log_start: self.log_start,
+            end: self.durable,
+            high_watermark: self.high_watermark,
+            accepted_epoch: self.epoch,
+            epochs: self.epochs.rows().to_vec(),
+        }
+    }
+
     /// Offset of the next batch.
     #[must_use]
     pub const fn end(&self) -> Offset {

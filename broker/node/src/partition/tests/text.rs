@@ -6,7 +6,7 @@ use core::time::Duration;
 use model::window::Claim;
 use model::{Instant, LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, WallMs};
 
-use super::{SETTINGS, World, member};
+use super::{PART, Queued, SETTINGS, World, member};
 use crate::Ticket;
 use crate::partition::{
     Acks, Effect, EpochStart, Fetch, Input, Isolation, ListOffsets, Listed, Member, OffsetSpec,
@@ -210,6 +210,19 @@ fn act(world: &mut World, verb: &str, words: &Words<'_>) -> Vec<Effect> {
                 world.disk.recovered.log_start = Offset(log_start);
             }
             world.disk_back()
+        }
+        // The disk has no room for what is queued behind its flush, and then has.
+        "no-room" => {
+            world
+                .disk
+                .queue
+                .retain(|queued| !matches!(queued, Queued::Append { .. }));
+            world.tell(Input::DiskFailed)
+        }
+        "room" => {
+            let held = world.machine.held();
+            world.windows.truncate(PART, world.machine.durable());
+            world.tell(Input::DiskBack(Box::new(held)))
         }
         // A report that was on its way when the disk failed.
         "late" => world.tell(match words.0[0] {
