@@ -20,13 +20,26 @@ from harness import broker as brokers  # noqa: E402
 from harness import machine  # noqa: E402
 from harness.client import idempotent_kill, rebalance, run_suite  # noqa: E402
 
+
+
+def java(version):
+    quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"
+    return ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", quiet, "-cp", machine.java(version), "Client"]
+
+
 # A name, how to get its command line, what it can't do, and whether it is only for --all.
 PYTHON = HERE / "clients/python"
 CLIENTS = [
     ("confluent", lambda: [machine.python(), str(PYTHON / "confluent.py")], (), False),
+    ("kafka-python", lambda: [machine.python(), str(PYTHON / "kafka_python.py")], (), False),
+    ("aiokafka", lambda: [machine.python(), str(PYTHON / "aio.py")], (), False),
+    ("java-4.3.1", lambda: java("4.3.1"), (), False),
+    ("java-3.9.1", lambda: java("3.9.1"), (), False),
 ]
 # Folders whose modules have `TESTS`: (name, function(broker, schemas)).
 MODULES = [
+    "clients.kcat",
+    "clients.console",
 ]
 
 
@@ -69,6 +82,9 @@ def client_tests(report, broker, schemas, name, command, without):
         program = command()
     except machine.Lacking as lack:
         report.say("SKIPPED", name, 0, str(lack))
+        return
+    except Exception as error:
+        report.say("FAILED", name, 0, f"{type(error).__name__}: {error}")
         return
     if report.wanted(f"{name}: suite"):
         begin = time.monotonic()

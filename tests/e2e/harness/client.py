@@ -164,7 +164,7 @@ def rebalance(program, broker, schemas, name):
     send(broker, schemas, name, range(40, 60))
     with member() as later:
         seen = _records(later, count=20, seconds=30)
-        assert sorted(int(v) for _, _, v in seen) == list(range(40, 60)), f"resumed at the wrong place: {seen}"
+        assert sorted(int(v) for _, _, v in seen) == list(range(40, 60)), f"resumed at the wrong place: {seen}, {later.history}, {list(later.errors)[-5:]}"
         later.signal(signal.SIGTERM)
         later.rest(30)
 

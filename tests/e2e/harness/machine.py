@@ -30,14 +30,15 @@ def need(command):
     return path
 
 
-def _run(command, cwd, seconds, what):
+def _run(command, cwd, seconds, what, failure=Lacking):
+    """`failure` is what a non-zero exit means: a lack by default, but our own sources that don't compile are no lack."""
     try:
         done = subprocess.run(command, cwd=cwd, env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               timeout=seconds)
     except subprocess.TimeoutExpired:
         raise Lacking(f"{what} took more than {seconds} s") from None
     if done.returncode != 0:
-        raise Lacking(f"{what} failed: {(done.stdout + done.stderr).strip()[-600:]}")
+        raise failure(f"{what} failed: {(done.stdout + done.stderr).strip()[-600:]}")
 
 
 @contextmanager
@@ -127,7 +128,8 @@ def go(program):
     with _once(f"go-{program}", *sorted(p for p in folder.iterdir() if p.is_file())) as (fresh, final):
         if fresh:
             shutil.copytree(folder, fresh / "src")
-            _run(["go", "build", "-o", str(fresh / program), "."], fresh / "src", 400, f"go build of {program}")
+            _run(["go", "mod", "download"], fresh / "src", 200, f"fetching the modules of {program}")
+            _run(["go", "build", "-o", str(fresh / program), "."], fresh / "src", 400, f"go build of {program}", RuntimeError)
             shutil.rmtree(fresh / "src")
     return str(final / program)
 
@@ -140,7 +142,7 @@ def java(version):
     with _once(f"java-{version}", *sorted(folder.glob("*.java"))) as (fresh, final):
         if fresh:
             sources = [str(p) for p in sorted(folder.glob("*.java"))]
-            _run(["javac", "-nowarn", "-d", str(fresh), "-cp", f"{jars}/*", *sources], folder, 120, "javac")
+            _run(["javac", "-nowarn", "-d", str(fresh), "-cp", f"{jars}/*", *sources], folder, 120, "javac", RuntimeError)
     return f"{final}:{jars}/*"
 
 
@@ -152,8 +154,9 @@ def rust(program):
     with _once(f"rust-{program}", *inputs) as (fresh, final):
         if fresh:
             target = CACHE / "rust-target"
+            _run(["cargo", "fetch", "--quiet", "--manifest-path", str(folder / "Cargo.toml")], folder, 200, f"fetching the crates of {program}")
             _run(["cargo", "build", "--quiet", "--manifest-path", str(folder / "Cargo.toml"), "--target-dir", str(target)],
-                 folder, 900, f"cargo build of {program}")
+                 folder, 900, f"cargo build of {program}", RuntimeError)
             shutil.copy(target / "debug" / program, fresh / program)
     return str(final / program)
 
