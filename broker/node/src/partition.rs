@@ -82,6 +82,16 @@ enum Request {
 }
 
 impl Request {
+    const fn of_coordinator(&self) -> bool {
+        matches!(
+            self,
+            Self::Produce(Produce {
+                origin: Origin::Coordinator,
+                ..
+            })
+        )
+    }
+
     const fn ticket(&self) -> Ticket {
         match self {
             Self::Produce(produce) => produce.ticket,

@@ -60,6 +60,18 @@ impl Partition {
             epoch,
             start: Some(self.end),
         });
+        // But a coordinator's batch belongs to the epoch in which it was made: the next one reads the log without it.
+        let gone = Refusal::NotLeader {
+            leader: None,
+            epoch,
+        };
+        self.parked.retain(|parked| {
+            let stays = !parked.request.of_coordinator();
+            if !stays {
+                refuse(parked.request.ticket(), gone, out);
+            }
+            stays
+        });
     }
 
     pub(super) fn epoch_durable(
