@@ -109,6 +109,18 @@ impl Call {
         matches!(self.api, Api::JoinGroup) && self.version >= 4
     }
 
+    /// Whether a joining leader heeds `skip_assignment` (KIP-814).
+    #[must_use]
+    pub const fn knows_skip_assignment(self) -> bool {
+        matches!(self.api, Api::JoinGroup) && self.version >= 9
+    }
+
+    /// Whether a SyncGroup must name its group's protocol and the type of it (KIP-559).
+    #[must_use]
+    pub const fn must_name_protocol(self) -> bool {
+        matches!(self.api, Api::SyncGroup) && self.version >= 5
+    }
+
     /// Whether a Produce may carry zstd (KIP-110): consumers as old as its sender could not read it.
     #[must_use]
     pub const fn allows_zstd(self) -> bool {
