@@ -1,0 +1,298 @@
+//! The broker as a process: its site file, its start, its end of either kind, where it is inside, and another client's
+//! view of its logs.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use kafka_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsTopic,
+};
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, DeleteRecordsRequest, DeleteRecordsResponse,
+    TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::ledger::{Seen, Topic};
+use crate::mount::patiently;
+use crate::wire::Connection;
+
+/// Longest time from exec to the first answer.
+const START_MAX: Duration = Duration::from_secs(60);
+/// A clean stop takes 5 s at most; a loaded machine gets some more.
+const STOP_MAX: Duration = Duration::from_secs(15);
+/// Each thread of the store that says where it is has so many bytes of the phase file.
+const PHASE_BYTES: usize = 16;
+const PHASES_MAX: usize = 64;
+
+/// What a broker of this run is started with.
+#[derive(Debug)]
+pub(crate) struct Site {
+    program: PathBuf,
+    base: PathBuf,
+    file: PathBuf,
+    phases: PathBuf,
+    pub(crate) kafka: SocketAddr,
+}
+
+/// The broker's program: `HOWDAH_BIN`, or what stands beside this one.
+pub(crate) fn program() -> io::Result<PathBuf> {
+    if let Some(named) = std::env::var_os("HOWDAH_BIN") {
+        return fs::canonicalize(&named)
+            .map_err(|it| io::Error::new(it.kind(), format!("HOWDAH_BIN {named:?}: {it}")));
+    }
+    let beside = std::env::current_exe()?.with_file_name("howdah");
+    if beside.exists() {
+        return Ok(beside);
+    }
+    Err(io::Error::other(
+        "HOWDAH_BIN does not name the broker's program, and none lies beside this one",
+    ))
+}
+
+impl Site {
+    /// A site of one node with disks at `dirs`; `extra` goes below `[site]`, `topics` behind the disks.
+    pub(crate) fn new(
+        base: &Path,
+        dirs: &[PathBuf],
+        extra: &str,
+        topics: &str,
+    ) -> io::Result<Self> {
+        let free = || TcpListener::bind("127.0.0.1:0")?.local_addr();
+        let (kafka, http) = (free()?, free()?);
+        let mut text = format!("[site]\nname = \"powercut\"\n{extra}\n");
+        text += "[defaults]\nauto_create = false\njoin_delay = \"0s\"\n\n";
+        text += &format!(
+            "[[node]]\nname = \"a\"\naddress = \"127.0.0.1\"\nports = {{ kafka = {}, http = {} }}\n",
+            kafka.port(),
+            http.port()
+        );
+        for dir in dirs {
+            text += &format!(
+                "[[node.disk]]\npath = \"{}\"\nuse = \"512MiB\"\njournal = \"32MiB\"\n",
+                dir.display()
+            );
+        }
+        text += "\n";
+        text += topics;
+        let file = base.join("site.toml");
+        fs::write(&file, text)?;
+        Ok(Self {
+            program: program()?,
+            base: base.to_owned(),
+            file,
+            phases: base.join("phases"),
+            kafka,
+        })
+    }
+
+    /// A command of the broker's program.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(args).stdin(Stdio::null());
+        command
+    }
+
+    /// The process, not yet waited for.
+    pub(crate) fn spawn(&self) -> io::Result<Broker> {
+        let log = File::options().append(true).create(true).open(self.log())?;
+        fs::write(&self.phases, " ".repeat(PHASE_BYTES * PHASES_MAX))?;
+        let mut command = self.command(&["run", "--site"]);
+        command
+            .arg(&self.file)
+            .arg("--data")
+            .arg(self.base.join("data"));
+        command
+            .env("HOWDAH_PHASE_FILE", &self.phases)
+            .env("RUST_BACKTRACE", "1");
+        let child = command.stdout(log.try_clone()?).stderr(log).spawn()?;
+        Ok(Broker {
+            child,
+            phases: File::open(&self.phases)?,
+            kafka: self.kafka,
+            began: Instant::now(),
+        })
+    }
+
+    /// The process, serving; and how long that took.
+    pub(crate) fn start(&self) -> io::Result<(Broker, Duration)> {
+        let mut broker = self.spawn()?;
+        let took = broker.ready()?;
+        Ok((broker, took))
+    }
+
+    pub(crate) fn log(&self) -> PathBuf {
+        self.base.join("broker.log")
+    }
+
+    /// `howdah verify DIR`: nothing if it is clean, else what it said.
+    pub(crate) fn verify(&self, dir: &Path) -> io::Result<Option<String>> {
+        let output = self.command(&["verify"]).arg(dir).output()?;
+        if output.status.success() {
+            return Ok(None);
+        }
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        Ok(Some(format!(
+            "verify {}: {}: {}",
+            dir.display(),
+            output.status,
+            said.trim()
+        )))
+    }
+
+    /// All records of a topic as kcat (librdkafka) reads them, by partition.
+    pub(crate) fn read(&self, topic: &Topic) -> io::Result<BTreeMap<i32, Vec<Seen>>> {
+        let mut command = Command::new("timeout");
+        command.args([
+            "90",
+            "kcat",
+            "-C",
+            "-q",
+            "-e",
+            "-b",
+            &self.kafka.to_string(),
+            "-t",
+            topic.name,
+        ]);
+        command.args([
+            "-o",
+            "beginning",
+            "-f",
+            "%p|%o|%k|%s\\n",
+            "-X",
+            "check.crcs=true",
+        ]);
+        let output = command.stdin(Stdio::null()).output()?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(io::Error::other(format!(
+                "kcat of {}: {}: {said}",
+                topic.name, output.status
+            )));
+        }
+        let mut logs: BTreeMap<i32, Vec<Seen>> =
+            (0..topic.partitions).map(|it| (it, Vec::new())).collect();
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            let mut fields = line.splitn(4, '|');
+            let mut field = || fields.next().unwrap_or_default();
+            let (partition, offset) = (field().parse::<i32>(), field().parse());
+            let (Ok(partition), Ok(offset)) = (partition, offset) else {
+                return Err(io::Error::other(format!("kcat said `{line}`")));
+            };
+            let (key, value) = (field().to_owned(), field().to_owned());
+            logs.entry(partition)
+                .or_default()
+                .push(Seen { offset, key, value });
+        }
+        Ok(logs)
+    }
+
+    /// DeleteRecords of one partition.
+    pub(crate) fn delete_below(
+        &self,
+        topic: &Topic,
+        partition: i32,
+        offset: i64,
+    ) -> io::Result<()> {
+        let partition = DeleteRecordsPartition::default()
+            .with_partition_index(partition)
+            .with_offset(offset);
+        let topic = DeleteRecordsTopic::default()
+            .with_name(TopicName(StrBytes::from_static_str(topic.name)))
+            .with_partitions(vec![partition]);
+        let request = DeleteRecordsRequest::default()
+            .with_topics(vec![topic])
+            .with_timeout_ms(10_000);
+        let mut connection = Connection::open(self.kafka)?;
+        let answer: DeleteRecordsResponse = connection.ask(ApiKey::DeleteRecords, 2, &request)?;
+        let codes = answer
+            .topics
+            .iter()
+            .flat_map(|it| &it.partitions)
+            .map(|it| it.error_code);
+        match codes.clone().find(|it| *it != 0) {
+            None => Ok(()),
+            Some(code) => Err(io::Error::other(format!("DeleteRecords: error {code}"))),
+        }
+    }
+}
+
+/// A running broker. Dropped, it is killed.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    child: Child,
+    phases: File,
+    kafka: SocketAddr,
+    began: Instant,
+}
+
+impl Broker {
+    /// Waits until it answers; how long that took.
+    pub(crate) fn ready(&mut self) -> io::Result<Duration> {
+        let address = self.kafka;
+        patiently(START_MAX, || {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(io::Error::other(format!(
+                    "the broker ended while it started: {status}"
+                )));
+            }
+            let answer = Connection::open(address).and_then(|mut it| {
+                it.ask::<_, ApiVersionsResponse>(
+                    ApiKey::ApiVersions,
+                    0,
+                    &ApiVersionsRequest::default(),
+                )
+            });
+            Ok(answer.ok().map(|_| ()))
+        })
+        .map_err(|it| io::Error::new(it.kind(), format!("start: {it}")))?;
+        Ok(self.began.elapsed())
+    }
+
+    /// What the store's threads do at this moment, without those that do nothing.
+    pub(crate) fn phases(&self) -> Vec<String> {
+        let mut bytes = [0; PHASE_BYTES * PHASES_MAX];
+        let read = self.phases.read_at(&mut bytes, 0).unwrap_or(0);
+        let names = bytes[..read]
+            .chunks_exact(PHASE_BYTES)
+            .map(|it| String::from_utf8_lossy(it).trim().to_owned());
+        names.filter(|it| !it.is_empty() && it != "idle").collect()
+    }
+
+    /// `Some` if it has ended by itself.
+    pub(crate) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+
+    /// SIGKILL, without waiting: a process with I/O on a dead disk ends when the disk lets go.
+    pub(crate) fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()
+    }
+
+    /// Until it is gone.
+    pub(crate) fn wait(&mut self) -> io::Result<ExitStatus> {
+        patiently(Duration::from_secs(20), || self.child.try_wait())
+    }
+
+    /// SIGTERM and its exit status.
+    pub(crate) fn stop(&mut self) -> io::Result<ExitStatus> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        patiently(STOP_MAX, || self.child.try_wait())
+            .map_err(|it| io::Error::new(it.kind(), format!("the broker does not stop: {it}")))
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,229 @@
+//! Faults of the disks and of the process.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::{all_move, compare, load, restart};
+use crate::control::Control;
+use crate::world::World;
+
+/// An error brings a disk back once, after 30 s; a loaded machine gets as much again.
+const BACK_AFTER_ERROR: Duration = Duration::from_secs(75);
+
+pub(super) fn kill(world: &mut World) -> io::Result<String> {
+    const TIMES: u32 = 10;
+    let mut read = 0;
+    for _ in 0..TIMES {
+        load(world, 500)?;
+        let ms = world.rng.below(200);
+        std::thread::sleep(Duration::from_millis(ms));
+        if let Some(mut broker) = world.broker.take() {
+            broker.kill()?;
+            broker.wait()?;
+        }
+        world.start()?;
+        read += compare(world)?;
+    }
+    Ok(format!(
+        "{TIMES} times, {read} records read, slowest start {:?}",
+        world.slowest_start
+    ))
+}
+
+pub(super) fn write_error_data(world: &mut World) -> io::Result<String> {
+    write_error(world, 1)
+}
+
+pub(super) fn write_error_meta(world: &mut World) -> io::Result<String> {
+    write_error(world, 0)
+}
+
+/// The disk fails and is not written to again; it comes back by recovery, in process or by a restart. An error in the
+/// file system's own blocks takes the file system down: then only mounting it anew helps.
+fn write_error(world: &mut World, disk: usize) -> io::Result<String> {
+    const TIMES: u32 = 3;
+    let (mut in_process, mut ended, mut remounted) = (0, 0, 0);
+    for _ in 0..TIMES {
+        load(world, 500)?;
+        let nth = 1 + world.rng.below(80);
+        let errors = |world: &mut World| {
+            let said = world.disks[disk].control.say("stats")?;
+            Ok::<_, io::Error>(Control::number(&said, "errors"))
+        };
+        let before = errors(world)?;
+        world.disks[disk].control.say(&format!("eio write {nth}"))?;
+        let until = Instant::now() + Duration::from_secs(30);
+        while errors(world)? == before {
+            if Instant::now() > until {
+                return Err(io::Error::other("nothing was written for 30 s"));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        match all_move(world, BACK_AFTER_ERROR) {
+            Ok(_) => in_process += 1,
+            Err(_) if world.ended()?.is_some() => {
+                ended += 1;
+                restart(world)?;
+            }
+            Err(why) if why.kind() == io::ErrorKind::TimedOut && world.disks[disk].broken()? => {
+                remounted += 1;
+                restart(world)?;
+            }
+            Err(why) => return Err(why),
+        }
+        compare(world)?;
+        all_move(world, Duration::from_secs(20))?;
+    }
+    Ok(format!(
+        "back in process {in_process}, broker ended {ended}, file system had to be mounted anew {remounted}"
+    ))
+}
+
+/// A range of an extent can't be read: fetches of it fail, all else goes on, and with the range back all is there.
+pub(super) fn read_error(world: &mut World) -> io::Result<String> {
+    load(world, 6_000)?;
+    world.pause(true)?;
+    world.stop()?;
+    let mut failed = 0;
+    for disk in 0..world.disks.len() {
+        let mut files = extents(world.dir(disk))?;
+        // In the order of their names, which are slots.
+        files.sort();
+        for file in files.iter().take(4) {
+            let places = world.disks[disk].places(file)?;
+            let (offset, bytes) = places[0];
+            let at = offset + (bytes / 2).next_multiple_of(4096);
+            world.disks[disk].remount()?;
+            world.disks[disk]
+                .control
+                .say(&format!("eio read {at} 4096"))?;
+            failed += 1;
+        }
+    }
+    world.start()?;
+    let audit = world.audit();
+    world.pause(false)?;
+    std::thread::sleep(Duration::from_secs(2));
+    if let Some(status) = world.ended()? {
+        return Err(io::Error::other(format!(
+            "the broker ended over an unreadable extent: {status}"
+        )));
+    }
+    world.pause(true)?;
+    restart(world)?;
+    let read = world.audit()?.read;
+    world.pause(false)?;
+    all_move(world, Duration::from_secs(20))?;
+    let met = if audit.is_err() { "met" } else { "not met" };
+    Ok(format!(
+        "{failed} ranges unreadable, {met} by a reader; afterwards {read} records read"
+    ))
+}
+
+fn extents(dir: PathBuf) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut dirs = vec![dir.join("ext")];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                dirs.push(entry.path());
+            } else {
+                files.push(entry.path());
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// A piece of the ring can't be read at recovery. That is rot and no torn tail: nothing may be cut off for it, so with
+/// the piece back everything must be there.
+pub(super) fn ring_error(world: &mut World) -> io::Result<String> {
+    const TIMES: u32 = 4;
+    let (mut served, mut refused, mut accepted) = (0, 0, 0);
+    for turn in 0..TIMES {
+        let disk = (turn % 2) as usize;
+        load(world, 1_500)?;
+        if let Some(mut broker) = world.broker.take() {
+            broker.kill()?;
+            broker.wait()?;
+        }
+        world.pause(true)?;
+        let places = world.disks[disk].places(&world.dir(disk).join("journal"))?;
+        for it in &mut world.disks {
+            it.remount()?;
+        }
+        // Some pieces all over the ring: one of them is in what recovery reads.
+        for _ in 0..12 {
+            let (offset, bytes) = *world.rng.pick(&places);
+            let at = offset + world.rng.below(bytes / 4096) * 4096;
+            world.disks[disk]
+                .control
+                .say(&format!("eio read {at} 4096"))?;
+        }
+        match world.start() {
+            Ok(_) => served += 1,
+            Err(_) => refused += 1,
+        }
+        if let Some(mut broker) = world.broker.take() {
+            broker.kill()?;
+            broker.wait()?;
+        }
+        if let Err(why) = restart(world).and_then(|()| world.audit().map(|_| ())) {
+            // It may have been written down as suspect; a person looks and accepts.
+            eprintln!("  {why}; howdah recover --accept");
+            accepted += 1;
+            if let Some(mut broker) = world.broker.take() {
+                broker.kill()?;
+                broker.wait()?;
+            }
+            let output = world
+                .site
+                .command(&["recover", "--accept"])
+                .arg(world.dir(disk))
+                .output()?;
+            eprintln!(
+                "{}",
+                String::from_utf8_lossy(&[output.stdout, output.stderr].concat())
+            );
+            restart(world)?;
+            world.audit()?;
+        }
+        world.pause(false)?;
+        all_move(world, Duration::from_secs(20))?;
+    }
+    Ok(format!(
+        "with the hole: {served} served, {refused} refused; without it {accepted} needed `recover --accept`"
+    ))
+}
+
+/// No answer for 30 s: produce to it is refused within seconds, the other disk goes on, and the disk comes back without
+/// anybody's help.
+pub(super) fn stall(world: &mut World) -> io::Result<String> {
+    load(world, 1_000)?;
+    let ends = world.ends();
+    let refused = world.shared.refused.load(Ordering::Acquire);
+    world.disks[1].control.say("stall 30000")?;
+    let began = Instant::now();
+    while world.shared.refused.load(Ordering::Acquire) == refused {
+        if began.elapsed() > Duration::from_secs(15) {
+            return Err(io::Error::other(
+                "15 s into the stall no produce was refused",
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let first = began.elapsed();
+    std::thread::sleep(Duration::from_secs(10));
+    let during = ends.len() - world.standing(&ends).len();
+    let left = Duration::from_secs(30).saturating_sub(began.elapsed());
+    std::thread::sleep(left);
+    let back = all_move(world, Duration::from_secs(60))?;
+    let read = compare(world)?;
+    Ok(format!(
+        "first refusal after {first:.1?}, {during} of {} partitions went on, all again {back:.1?} after its end; {read} records read",
+        ends.len()
+    ))
+}
