@@ -21,10 +21,12 @@ const CRC_FROM: usize = 21;
 const MAGIC: i8 = 2;
 
 const CODEC_MASK: i16 = 0x07;
-const LOG_APPEND_TIME: i16 = 0x08;
+/// Attribute bit 3: the times are the broker's.
+pub const LOG_APPEND_TIME: i16 = 0x08;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
-const DELETE_HORIZON: i16 = 0x40;
+/// Attribute bit 6: the base timestamp is the moment after which tombstones may go (KIP-534).
+pub const DELETE_HORIZON: i16 = 0x40;
 
 /// How the records behind the header are compressed (attribute bits 0 to 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

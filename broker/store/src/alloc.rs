@@ -19,7 +19,6 @@ pub(crate) const SPARE: [usize; 3] = [256, 64, 32];
 #[derive(Debug)]
 pub(crate) struct Allocated<F> {
     pub(crate) life: SlotLife,
-    pub(crate) class: Class,
     pub(crate) file: Arc<F>,
     pub(crate) address: u64,
 }
@@ -106,7 +105,7 @@ impl Table {
     ) -> io::Result<Option<Allocated<I::File>>> {
         if let Some(at) = self.find(|row, ready| ready && row.class == class) {
             match io.open(Name::Extent(at as u32), Mode::Write) {
-                Ok(file) => return self.take(io, at, class, file).map(Some),
+                Ok(file) => return self.take(io, at, file).map(Some),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => self.ready[at] = false,
                 Err(error) => return Err(error),
             }
@@ -125,7 +124,7 @@ impl Table {
             self.rows.len() - 1
         });
         match make(io, at as u32, class)? {
-            Some(file) => self.take(io, at, class, file).map(Some),
+            Some(file) => self.take(io, at, file).map(Some),
             None => Ok(None),
         }
     }
@@ -151,13 +150,7 @@ impl Table {
         Ok(false)
     }
 
-    fn take<I: Io>(
-        &mut self,
-        io: &I,
-        at: usize,
-        class: Class,
-        file: I::File,
-    ) -> io::Result<Allocated<I::File>> {
+    fn take<I: Io>(&mut self, io: &I, at: usize, file: I::File) -> io::Result<Allocated<I::File>> {
         self.cursor = at + 1;
         self.ready[at] = false;
         Ok(Allocated {
@@ -165,7 +158,6 @@ impl Table {
                 slot: at as u32,
                 generation: self.rows[at].generation,
             },
-            class,
             address: io.disk_address(&file)?,
             file: Arc::new(file),
         })

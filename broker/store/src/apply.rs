@@ -374,7 +374,6 @@ impl<I: Io> Disk<I> {
             life,
             file,
             address,
-            ..
         } = allocated;
         self.table
             .place(life.slot, open_row(part, life, class, span));

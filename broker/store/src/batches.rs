@@ -24,6 +24,9 @@ pub(crate) enum BatchError {
     Beyond { bytes: usize, left: u32 },
 }
 
+/// Where a batch lies, its header, and all its bytes.
+pub(crate) type Batch<'b> = (u32, Header, &'b [u8]);
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct BatchReader {
@@ -52,18 +55,12 @@ impl BatchReader {
         }
     }
 
-    /// Whether the next batch's bytes are in the buffer already.
-    pub(crate) fn buffered(&self) -> bool {
-        let have = &self.buffer[((self.at - self.from) as usize).min(self.buffer.len())..];
-        Header::read(have).is_ok_and(|header| header.bytes <= have.len())
-    }
-
     /// The next batch, its checksum held: position, header, and all its bytes. `None` behind the last one.
     pub(crate) fn next<I: Io>(
         &mut self,
         io: &I,
         file: &I::File,
-    ) -> Result<Option<(u32, Header, &[u8])>, BatchError> {
+    ) -> Result<Option<Batch<'_>>, BatchError> {
         let left = self.to - self.at;
         if left == 0 {
             return Ok(None);

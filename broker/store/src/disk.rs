@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use model::window::Windows;
-use model::{Instant, Offset, SiteUuid, WallMs};
+use model::{Instant, SiteUuid, WallMs};
 use thiserror::Error;
 
 use crate::alloc::{Allocated, Table};
@@ -238,11 +238,6 @@ impl<I: Io> Disk<I> {
             },
             ..Entry::new(kind)
         }
-    }
-
-    /// Whether an extent lies wholly below `offset`.
-    pub(crate) fn below(&self, slot: u32, offset: Offset) -> bool {
-        self.table.row(slot).last < offset
     }
 }
 

@@ -52,6 +52,7 @@ pub(crate) struct Group<F> {
     /// Payloads that are no batches.
     side: Vec<u8>,
     /// Extents sealed in this group, until its bytes are in them.
+    #[expect(clippy::vec_box, reason = "they come boxed from their replicas")]
     pub(crate) sealing: Vec<Box<OpenExtent<F>>>,
     /// Slots that no log needs once this group is durable.
     pub(crate) freed: Vec<u32>,
@@ -230,10 +231,5 @@ impl<F> Group<F> {
     /// The record with its padding.
     pub(crate) fn record(&mut self, total: usize) -> &mut [u8] {
         &mut self.buffer.bytes_mut()[..page_up(total as u64) as usize]
-    }
-
-    /// Lends the buffer out, for reading records at the start.
-    pub(crate) fn buffer(&mut self) -> &mut Aligned {
-        &mut self.buffer
     }
 }

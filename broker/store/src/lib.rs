@@ -9,6 +9,7 @@ mod alloc;
 mod apply;
 mod batches;
 mod ckpt;
+pub mod compact;
 mod dirty;
 mod disk;
 mod extent_io;

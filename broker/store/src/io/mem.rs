@@ -56,7 +56,11 @@ pub struct MemIo(Arc<Mutex<Inner>>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemFile(u64);
 
-#[derive(Debug)]
+/// See [`MemIo::snapshot`].
+#[derive(Clone, Debug)]
+pub struct Image(Box<Inner>);
+
+#[derive(Clone, Debug)]
 struct Inner {
     names: BTreeMap<Name, u64>,
     files: BTreeMap<u64, Inode>,
@@ -83,13 +87,13 @@ enum Change {
     Grown { file: u64, from: u64 },
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Inode {
     bytes: u64,
     pages: BTreeMap<u64, Cached>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Cached {
     /// `None` reads as zeros.
     medium: Option<Page>,
@@ -213,6 +217,17 @@ impl MemIo {
     /// Reads that touch `[from, to)` of a file fail with EIO from now on, until a write covers the place.
     pub fn fail_reads(&self, name: Name, from: u64, to: u64) {
         self.inner().bad.push((name, from, to));
+    }
+
+    /// The disk as it is, to be put back by [`MemIo::restore`].
+    #[must_use]
+    pub fn snapshot(&self) -> Image {
+        Image(Box::new(self.inner().clone()))
+    }
+
+    /// Puts a disk back; files opened before mean nothing afterwards.
+    pub fn restore(&self, image: &Image) {
+        *self.inner() = (*image.0).clone();
     }
 
     /// All places can be read again.

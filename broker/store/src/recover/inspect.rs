@@ -95,7 +95,6 @@ pub(crate) struct Stopped {
     pub(crate) superblock: Superblock,
     /// The checkpoint's S.
     pub(crate) boundary: u64,
-    pub(crate) ckpt_seq: u64,
     pub(crate) at: crate::io::Copy,
     /// As of S.
     pub(crate) rows: Vec<Row>,
@@ -123,7 +122,6 @@ impl Stopped {
         Ok(Self {
             superblock,
             boundary: header.boundary,
-            ckpt_seq: header.ckpt_seq,
             at: newest.0,
             rows,
             header,

@@ -30,7 +30,7 @@ fn life(seed: u64, runs: u32, size_max: u64, config: Config) {
                 _ => world.commit_all(),
             };
             if let Err(state) = done {
-                maybe = Some(state);
+                maybe = Some(*state);
                 break;
             }
         }
@@ -41,7 +41,7 @@ fn life(seed: u64, runs: u32, size_max: u64, config: Config) {
                 world.push(Op::Clean);
             }
             if let Err(state) = world.commit_all() {
-                maybe = Some(state);
+                maybe = Some(*state);
             }
         }
         let maybe = maybe.unwrap_or_else(|| world.committed.clone());

@@ -1,5 +1,6 @@
 //! Tests of a whole disk in memory: an oracle that knows what was committed, and a disk whose power is cut.
 
+mod compact;
 mod cuts;
 mod oracle;
 mod verify;

@@ -252,7 +252,7 @@ impl World {
     }
 
     /// Commits all that is queued, with work in between; false once the power is off.
-    pub(super) fn commit_all(&mut self) -> Result<(), State> {
+    pub(super) fn commit_all(&mut self) -> Result<(), Box<State>> {
         while !self.queue.is_empty() {
             self.commit_one()?;
         }
@@ -260,7 +260,7 @@ impl World {
     }
 
     /// One group; on an error the state that holds if the group made it.
-    pub(super) fn commit_one(&mut self) -> Result<(), State> {
+    pub(super) fn commit_one(&mut self) -> Result<(), Box<State>> {
         let trusted = (self.random.below(3) > 0).then_some(TODAY);
         let mut done = Vec::new();
         let disk = self.disk.as_mut().expect("open");
@@ -280,7 +280,7 @@ impl World {
         }
         let committed = match result {
             Ok(committed) => committed,
-            Err(_) => return Err(next),
+            Err(_) => return Err(Box::new(next)),
         };
         self.committed = next;
         let refused: Vec<PartIx> = done
@@ -309,16 +309,16 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn work_one(&mut self, waiting: bool) -> Result<bool, State> {
+    pub(super) fn work_one(&mut self, waiting: bool) -> Result<bool, Box<State>> {
         let disk = self.disk.as_mut().expect("open");
         match disk.work(waiting, Some(TODAY)) {
             Ok(work) => Ok(work.did),
-            Err(_) => Err(self.committed.clone()),
+            Err(_) => Err(Box::new(self.committed.clone())),
         }
     }
 
     /// Work until nothing more is due, with time going by.
-    pub(super) fn idle(&mut self) -> Result<(), State> {
+    pub(super) fn idle(&mut self) -> Result<(), Box<State>> {
         for _ in 0..40 {
             self.io.advance(Duration::from_secs(5));
             while self.work_one(false)? {}
