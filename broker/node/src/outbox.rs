@@ -1,7 +1,7 @@
 //! What a machine wants done: effects in order, and the names by which answers find their way back.
 
 /// Names a reply owed to a connection, or to the broker itself. The shell draws them; machines only carry them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
 /// Effects of one step, in the order in which the shell must perform them. Its memory is kept from step to step.
