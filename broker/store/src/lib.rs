@@ -12,6 +12,7 @@ mod ckpt;
 pub mod compact;
 mod dirty;
 mod disk;
+pub mod dump;
 mod extent_io;
 pub mod format;
 mod group;

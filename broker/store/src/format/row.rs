@@ -84,6 +84,12 @@ impl Row {
         }
     }
 
+    /// Whether a log holds it.
+    #[must_use]
+    pub const fn in_use(&self) -> bool {
+        matches!(self.state, SlotState::Open | SlotState::Sealed)
+    }
+
     /// Appends the 64 bytes to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut row = [0; ROW_BYTES];

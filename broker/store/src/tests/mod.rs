@@ -2,6 +2,7 @@
 
 mod compact;
 mod cuts;
+mod dump;
 mod oracle;
 mod verify;
 mod world;

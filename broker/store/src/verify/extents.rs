@@ -23,10 +23,6 @@ struct Covered {
     cut: bool,
 }
 
-pub(super) fn in_use(row: &Row) -> bool {
-    matches!(row.state, SlotState::Open | SlotState::Sealed)
-}
-
 impl<I: Io> Verifier<'_, I> {
     pub(super) fn extents(&mut self, stopped: &Stopped, replay: &Replay<I::File>) {
         self.report.replicas = replay.parts.len() as u64;
@@ -56,7 +52,7 @@ impl<I: Io> Verifier<'_, I> {
         }
         for (slot, row) in replay.table.rows.iter().enumerate() {
             let slot = slot as u32;
-            if !in_use(row) {
+            if !row.in_use() {
                 continue;
             }
             self.report.extents += 1;

@@ -137,7 +137,7 @@ impl<I: Io> Verifier<'_, I> {
         };
         let files = read.replay.table.rows.iter();
         self.total += files
-            .filter(|row| extents::in_use(row))
+            .filter(|row| row.in_use())
             .map(|row| row.class.bytes())
             .sum::<u64>();
         self.checkpoint(&stopped);
