@@ -419,6 +419,17 @@ impl scenario::World for World {
                 let entry = self.catalog.producer_ids();
                 self.entry(entry, &mut said);
             }
+            // A block as any node may have drawn it.
+            "block" => {
+                let first = ProducerId(words.number("first").unwrap());
+                self.entry(
+                    Entry::Pids {
+                        node: NodeId(2),
+                        first,
+                    },
+                    &mut said,
+                );
+            }
             "row" => {
                 let (topic, partition) = words.first().split_once('-').unwrap();
                 let row = PartitionRow {
