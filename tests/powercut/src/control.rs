@@ -8,6 +8,7 @@
 //! eio write N [for-good]    the N-th write from now fails, and all later ones
 //! eio flush N               the N-th FLUSH from now fails
 //! eio read OFFSET BYTES     reads that touch the range fail
+//! lie                       FLUSH is answered and does nothing
 //! heal                      no faults any more
 //! stats                     `ok reads=… writes=… flushes=… bytes_read=… bytes_written=… errors=… unflushed=… seeks=… busy_ms=…`
 //! ```
@@ -72,6 +73,7 @@ fn obey(line: &str, emulator: &Emulator) -> Result<String, String> {
             match words[..] {
                 ["off"] => emulator.off(),
                 ["on"] => emulator.on(),
+                ["lie"] => emulator.lie(),
                 ["heal"] => emulator.heal(),
                 ["stall", ms] => emulator.stall(Duration::from_millis(number(ms)?)),
                 ["eio", "write", nth] => emulator.fail_write(number(nth)?, false),

@@ -77,6 +77,8 @@ struct Faults {
     /// Reads that touch one of these ranges fail.
     reads: Vec<(u64, u64)>,
     stalled_until: Option<Instant>,
+    /// A FLUSH is answered and does nothing.
+    lies: bool,
 }
 
 /// The host's file that holds the platters.
@@ -351,6 +353,11 @@ impl Emulator {
         self.wake.notify_all();
     }
 
+    /// From now on a FLUSH is answered and does nothing, as by drives that should not be bought.
+    pub(crate) fn lie(&self) {
+        self.lock().faults.lies = true;
+    }
+
     /// No faults any more.
     pub(crate) fn heal(&self) {
         self.lock().faults = Faults::default();
@@ -417,7 +424,9 @@ impl State {
                         return reply.error(Errno::EIO);
                     }
                 }
-                self.cache.flush();
+                if !self.faults.lies {
+                    self.cache.flush();
+                }
                 reply.ok();
             }
         }

@@ -207,9 +207,13 @@ impl Partition {
             .filter(|(it, _)| !offsets.contains(it))
             .collect();
         if let (Some(from), Some(to)) = (missing.first(), missing.last()) {
+            let read = match seen.last() {
+                Some(last) => format!("{} records from {first} to {}", seen.len(), last.offset),
+                None => "nothing".to_owned(),
+            };
             faults.push(format!(
-                "{name}: {} acknowledged records are missing: from offset {} (record {}) to {} (record {}); read were {} records from {first}",
-                missing.len(), from.0, from.1, to.0, to.1, seen.len()
+                "{name}: {} acknowledged records are missing: from offset {} (record {}) to {} (record {}); read was {read}",
+                missing.len(), from.0, from.1, to.0, to.1
             ));
         }
     }

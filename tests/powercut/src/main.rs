@@ -86,6 +86,20 @@ enum Verb {
         /// Replays an earlier run's choices
         seed: Option<u64>,
     },
+    /// An emulated disk with a file system for other programs, until standard input closes
+    Hold {
+        /// Where its files lie: the file system at DIR/disk/fs, the control socket at DIR/disk/control
+        dir: PathBuf,
+        /// XFS instead of ext4
+        #[arg(long)]
+        xfs: bool,
+        /// Size of the disk
+        #[arg(long, default_value_t = 24 << 30)]
+        bytes: u64,
+        /// Cuts can lose what was not flushed, at the speed of memory; else a 7200 rpm drive that loses nothing
+        #[arg(long)]
+        cuts: bool,
+    },
     /// The writer of `stand-in`
     #[command(hide = true)]
     StandInWriter {
@@ -113,6 +127,12 @@ fn main() -> ExitCode {
             scenario::run(&names, seed.unwrap_or_else(rng::fresh_seed))
         }
         Verb::StandIn { cuts, seed } => standin::run(cuts, seed.unwrap_or_else(rng::fresh_seed)),
+        Verb::Hold {
+            dir,
+            xfs,
+            bytes,
+            cuts,
+        } => hold(&dir, xfs, bytes, !cuts),
         Verb::StandInWriter { file, lazy } => standin::write(&file, !lazy),
     };
     match done {
@@ -156,4 +176,25 @@ fn disk(
     mount::until_parent_ends();
     emulator.off();
     session.umount_and_join()
+}
+
+fn hold(dir: &std::path::Path, xfs: bool, bytes: u64, timed: bool) -> io::Result<()> {
+    if let Some(why) = mount::missing() {
+        return Err(io::Error::other(why));
+    }
+    let file_system = if xfs {
+        mount::FileSystem::Xfs
+    } else {
+        mount::FileSystem::Ext4
+    };
+    let make = mount::Make {
+        bytes,
+        timed,
+        seed: rng::fresh_seed(),
+        flush_us: 0,
+    };
+    let disk = mount::Disk::new(dir, "disk", file_system, make)?;
+    println!("{}", disk.dir.display());
+    mount::until_parent_ends();
+    Ok(())
 }

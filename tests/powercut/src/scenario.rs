@@ -14,7 +14,12 @@ mod swaps;
 type Play = fn(&mut World) -> io::Result<String>;
 
 /// Name, what it shows, how.
-const ALL: [(&str, &str, Play); 11] = [
+const ALL: [(&str, &str, Play); 12] = [
+    (
+        "lying-drives",
+        "drives that ignore FLUSH lose records, and the comparison sees it",
+        faults::lying_drives,
+    ),
     ("kill", "kill -9 again and again", faults::kill),
     (
         "write-error-data",

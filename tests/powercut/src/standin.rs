@@ -109,8 +109,84 @@ pub(crate) fn run(cuts: u64, seed: u64) -> io::Result<()> {
             }
         }
     }
+    faults(base.path(), rng.next())?;
     turns(base.path(), rng.next())?;
     println!("seed {seed}");
+    Ok(())
+}
+
+/// Each fault that can be ordered arrives where it was ordered, once, and is gone when the disk is healed.
+fn faults(base: &Path, seed: u64) -> io::Result<()> {
+    let make = Make {
+        bytes: 512 << 20,
+        timed: false,
+        seed,
+        flush_us: 0,
+    };
+    let mut disk = Disk::new(base, "faulty", FileSystem::Ext4, make)?;
+    let path = disk.dir.join("ring");
+    File::create(&path)?.write_all_at(&[0; 64 * BLOCK], 0)?;
+    File::open(&path)?.sync_all()?;
+    let mut options = OpenOptions::new();
+    let ring = options.read(true).write(true);
+    let ring = ring
+        .custom_flags(OFlags::DIRECT.bits() as i32)
+        .open(&path)?;
+    let (offset, _) = disk.places(&path)?[0];
+    let mut scratch = Block::of(0);
+    let write = |number: u64, how| {
+        let block = Block::of(number);
+        let at = number * BLOCK as u64;
+        rustix::io::pwritev2(&ring, &[IoSlice::new(&block.0)], at, how).map(|_| ())
+    };
+    let expect = |what: &str, fails: bool, done: bool| match fails != done {
+        true => Ok(()),
+        false => Err(io::Error::other(format!(
+            "{what}: failed is {}, ordered was {fails}",
+            !done
+        ))),
+    };
+    disk.control.say("eio write 2")?;
+    for (number, fails) in [(1, false), (2, true), (3, false)] {
+        expect(
+            "the second write",
+            fails,
+            write(number, ReadWriteFlags::empty()).is_ok(),
+        )?;
+    }
+    disk.control.say("eio flush 1")?;
+    expect("a flush", true, write(4, ReadWriteFlags::DSYNC).is_ok())?;
+    expect(
+        "the next flush",
+        false,
+        write(5, ReadWriteFlags::DSYNC).is_ok(),
+    )?;
+    disk.control
+        .say(&format!("eio read {} 512", offset + 7 * BLOCK as u64))?;
+    for (number, fails) in [(6, false), (7, true), (8, false)] {
+        let read = ring.read_exact_at(&mut scratch.0, number * BLOCK as u64);
+        expect("a read", fails, read.is_ok())?;
+    }
+    disk.control.say("heal")?;
+    expect(
+        "a healed read",
+        false,
+        ring.read_exact_at(&mut scratch.0, 7 * BLOCK as u64).is_ok(),
+    )?;
+    let began = Instant::now();
+    disk.control.say("stall 700")?;
+    expect(
+        "a stalled write",
+        false,
+        write(9, ReadWriteFlags::DSYNC).is_ok(),
+    )?;
+    if began.elapsed() < Duration::from_millis(690) {
+        return Err(io::Error::other(format!(
+            "a stall of 700 ms took {:?}",
+            began.elapsed()
+        )));
+    }
+    println!("faults: write, flush, read, stall arrive as ordered");
     Ok(())
 }
 

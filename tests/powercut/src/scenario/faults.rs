@@ -9,6 +9,32 @@ use super::{all_move, compare, load, restart};
 use crate::control::Control;
 use crate::world::World;
 
+/// The comparison is worth something only if it can fail: with disks that ignore FLUSH it must, or a file system is
+/// beyond repair.
+pub(super) fn lying_drives(world: &mut World) -> io::Result<String> {
+    const CUTS_MAX: u32 = 10;
+    for cut in 1..=CUTS_MAX {
+        for disk in &mut world.disks {
+            disk.control.say("lie")?;
+        }
+        load(world, 1_000)?;
+        let after = world
+            .cut()
+            .and_then(|_| world.pause(true))
+            .and_then(|()| world.start())
+            .and_then(|_| world.audit());
+        if let Err(why) = after {
+            let why = why.to_string();
+            let first = why.lines().next().unwrap_or_default();
+            return Ok(format!("seen at cut {cut}: {first}"));
+        }
+        world.pause(false)?;
+    }
+    Err(io::Error::other(format!(
+        "{CUTS_MAX} cuts on lying drives and nothing is missing: the comparison sees nothing"
+    )))
+}
+
 /// An error brings a disk back once, after 30 s; a loaded machine gets as much again.
 const BACK_AFTER_ERROR: Duration = Duration::from_secs(75);
 
