@@ -359,7 +359,7 @@ impl<I: Io> Disk<I> {
             .rev()
             .find(|class| class.bytes() <= quota);
         let wanted = it.class.min(most.unwrap_or(Class::Small)).max(least);
-        let (id, mut class) = (it.id, wanted);
+        let mut class = wanted;
         let allocated = loop {
             if let Some(it) = self.table.allocate(&*self.io, &self.config, class)? {
                 break it;
@@ -393,7 +393,6 @@ impl<I: Io> Disk<I> {
         });
         self.changes.push(Change::Opened {
             part,
-            id,
             life,
             file,
             row: *self.table.row(life.slot),

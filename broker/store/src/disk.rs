@@ -219,6 +219,8 @@ impl<I: Io> Disk<I> {
         opened
             .filter(|open| open.opened_at == WallMs(0))
             .for_each(|open| open.opened_at = now);
+        self.changes.push(Change::Trusted { now });
+        self.publish();
     }
 
     /// Takes a slot out of use: its log does not need it once the group is durable.

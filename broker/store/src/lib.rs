@@ -49,6 +49,9 @@ pub use recover::{
     Replica, accept, adopt, inspect, read_superblock,
 };
 pub use stats::Stats;
-pub use view::View;
+pub use view::{
+    ExtentInfo, Locate, Located, LogInfo, PINNED_MAX, Pinned, Range, Reach, ReadError, Retention,
+    Stamped, Timed, View, WARM_BYTES, retain,
+};
 pub use work::Work;
 pub use writer::Committed;

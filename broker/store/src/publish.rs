@@ -8,7 +8,7 @@ use crate::PartIx;
 use crate::disk::Disk;
 use crate::format::extent::{IndexEntry, SlotLife};
 use crate::format::row::Row;
-use crate::io::Io;
+use crate::io::{Advice, Io};
 
 /// One change of what can be read.
 #[derive(Debug)]
@@ -22,7 +22,6 @@ pub(crate) enum Change<F> {
     },
     Opened {
         part: PartIx,
-        id: TopicPartition,
         life: SlotLife,
         file: Arc<F>,
         row: Row,
@@ -34,6 +33,7 @@ pub(crate) enum Change<F> {
         end: Offset,
         max_ts: WallMs,
         epoch: LeaderEpoch,
+        appended_at: WallMs,
         index: Box<[IndexEntry]>,
     },
     Sealed {
@@ -59,6 +59,11 @@ pub(crate) enum Change<F> {
         part: PartIx,
         life: SlotLife,
     },
+    /// The first trusted time: what was appended before counts from now.
+    Trusted {
+        now: WallMs,
+    },
+    /// What a replay found, in one.
     Recovered {
         part: PartIx,
         id: TopicPartition,
@@ -69,8 +74,22 @@ pub(crate) enum Change<F> {
 }
 
 impl<I: Io> Disk<I> {
-    /// Tells the view what the last group changed.
+    /// Tells the view what became durable, all of it at once.
     pub(crate) fn publish(&mut self) {
-        self.changes.clear();
+        if self.changes.is_empty() {
+            return;
+        }
+        for change in &self.changes {
+            let file = match change {
+                Change::Opened { file, .. } => Some(file),
+                Change::Recovered { open, .. } => open.as_ref().map(|(_, file, _)| file),
+                _ => None,
+            };
+            if let Some(file) = file {
+                // Readers read ahead by themselves. Only advice: nothing depends on it.
+                let _ = self.io.advise(file, Advice::Random);
+            }
+        }
+        self.view.apply(self.changes.drain(..));
     }
 }

@@ -303,7 +303,8 @@ impl<I: Io> Disk<I> {
                 u64::from(entry.ext_off) + payload.len() as u64,
             );
             dirty.mark(entry.life, open.address, &open.file, range, when);
-            changes.push(appended(&entry, open));
+            let appended_at = table.row(entry.life.slot).appended_at;
+            changes.push(appended(&entry, open, appended_at));
             stats.bytes_appended += payload.len() as u64;
         }
         group.sealing = sealing;
@@ -398,7 +399,7 @@ fn find_sealing<F>(sealing: &mut [Box<OpenExtent<F>>], life: SlotLife) -> &mut B
 }
 
 /// What readers learn of an APPEND entry: where its extent's batches end now, and the index entries since.
-fn appended<F>(entry: &Entry, open: &mut OpenExtent<F>) -> Change<F> {
+fn appended<F>(entry: &Entry, open: &mut OpenExtent<F>, appended_at: WallMs) -> Change<F> {
     let used = entry.ext_off + entry.len;
     let from = open.published;
     let to = from + open.index[from..].partition_point(|it| it.pos < used);
@@ -410,6 +411,7 @@ fn appended<F>(entry: &Entry, open: &mut OpenExtent<F>) -> Change<F> {
         end: entry.next_offset(),
         max_ts: entry.max_ts,
         epoch: entry.epoch,
+        appended_at,
         index: open.index[from..to].into(),
     }
 }

@@ -4,18 +4,19 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut, Read};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use model::Instant;
-use rustix::fs::{FallocateFlags, OFlags, fallocate, fstatfs, statvfs};
+use rustix::fs::{FallocateFlags, OFlags, fadvise, fallocate, fstatfs, statvfs};
 use rustix::io::{Errno, ReadWriteFlags, pread, preadv2, pwritev, pwritev2, retry_on_intr};
 use rustix::ioctl::{Opcode, Updater, ioctl};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{FileSystem, Io, Mode, Name, Unwritten};
+use super::{Advice, FileSystem, Io, Mode, Name, Unwritten};
 
 /// `FS_IOC_FIEMAP`: `_IOWR('f', 11, struct fiemap)`, whose fixed part has 32 bytes.
 const FIEMAP: Opcode = 0xc020_660b as Opcode;
@@ -195,8 +196,21 @@ impl Io for LinuxIo {
     fn pread_nowait(&self, file: &File, bytes: &mut [u8], at: u64) -> io::Result<Option<usize>> {
         let mut slices = [IoSliceMut::new(bytes)];
         match retry_on_intr(|| preadv2(file, &mut slices, at, ReadWriteFlags::NOWAIT)) {
-            Err(Errno::AGAIN) => Ok(None),
+            // A file system that can't tell is asked as one whose pages are not there.
+            Err(Errno::AGAIN | Errno::OPNOTSUPP) => Ok(None),
             read => Ok(Some(read?)),
+        }
+    }
+
+    fn advise(&self, file: &File, advice: Advice) -> io::Result<()> {
+        use rustix::fs::Advice::{DontNeed, Random};
+        match advice {
+            // 0 bytes: the whole file.
+            Advice::Random => Ok(fadvise(file, 0, None, Random)?),
+            Advice::DontNeed { at, bytes } => match NonZeroU64::new(bytes) {
+                Some(bytes) => Ok(fadvise(file, at, Some(bytes), DontNeed)?),
+                None => Ok(()),
+            },
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::Instant;
 
-use super::{FileSystem, Io, Mode, Name, Unwritten};
+use super::{Advice, FileSystem, Io, Mode, Name, Unwritten};
 use crate::format::PAGE;
 
 /// Versions of a page that may be found after a cut: the medium's and so many later ones.
@@ -609,6 +609,10 @@ impl Io for MemIo {
             return Ok(None);
         }
         self.pread(file, bytes, at).map(Some)
+    }
+
+    fn advise(&self, _file: &MemFile, _advice: Advice) -> io::Result<()> {
+        Ok(())
     }
 
     fn write_journal(&self, file: &MemFile, bytes: &[u8], at: u64) -> io::Result<()> {

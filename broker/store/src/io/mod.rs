@@ -102,6 +102,20 @@ pub enum Unwritten {
     Unknown,
 }
 
+/// What will be done with a file's pages. A hint: nothing depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// They are read here and there: nothing is to be read ahead.
+    Random,
+    /// Those of this range are not needed any more; `bytes` is above 0.
+    DontNeed {
+        /// From here.
+        at: u64,
+        /// So many.
+        bytes: u64,
+    },
+}
+
 /// All that the store asks of an operating system. Offsets and lengths are bytes.
 pub trait Io: Send + Sync + 'static {
     /// An open file; closed when dropped.
@@ -143,6 +157,9 @@ pub trait Io: Send + Sync + 'static {
         bytes: &mut [u8],
         at: u64,
     ) -> io::Result<Option<usize>>;
+
+    /// Tells the page cache what to expect (`posix_fadvise`).
+    fn advise(&self, file: &Self::File, advice: Advice) -> io::Result<()>;
 
     /// Writes `bytes` (address, length and `at` are multiples of 4 KiB) to the journal; on the medium when it returns.
     fn write_journal(&self, file: &Self::File, bytes: &[u8], at: u64) -> io::Result<()>;

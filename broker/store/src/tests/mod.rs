@@ -4,5 +4,7 @@ mod compact;
 mod cuts;
 mod dump;
 mod oracle;
+mod reads;
+mod times;
 mod verify;
 mod world;
