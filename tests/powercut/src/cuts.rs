@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::mount::missing;
+use crate::mount::missing_for_broker;
 use crate::world::{Plan, World};
 
 /// Records acknowledged before each cut.
@@ -60,7 +60,7 @@ impl Tally {
 /// `cuts` times; 0 if nothing was lost.
 pub(crate) fn run(cuts: u64, seed: u64) -> io::Result<()> {
     println!("seed {seed}");
-    if let Some(why) = missing() {
+    if let Some(why) = missing_for_broker() {
         println!("SKIPPED: power cuts under the broker: {why}");
         return Ok(());
     }

@@ -143,6 +143,11 @@ impl Drive {
         }
     }
 
+    /// Whether it would go on without being asked for more.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.queue.is_empty() || !self.cached.is_empty()
+    }
+
     fn best_read(&self, now: f64, before: usize) -> Option<usize> {
         let reads = self.queue[..before].iter().enumerate();
         let reads = reads.filter(|(_, it)| it.kind == Kind::Read).take(QUEUE);

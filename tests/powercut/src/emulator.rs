@@ -94,9 +94,14 @@ impl Medium for Image {
     }
 }
 
+/// Beyond it the machine had no time for the drive, and what it missed is not made up for.
+const LATE_MAX: f64 = 0.05;
+
 #[derive(Debug)]
 struct Timed {
     drive: Drive,
+    /// Where the drive goes on by itself, if it had work left: this thread wakes late, and a drive does not.
+    resume: Option<f64>,
     waiting: BTreeMap<Ticket, Request>,
 }
 
@@ -137,6 +142,7 @@ impl Emulator {
         image.set_len(size)?;
         let timed = timed.then(|| Timed {
             drive: Drive::new(size),
+            resume: None,
             waiting: BTreeMap::new(),
         });
         let state = State {
@@ -268,18 +274,23 @@ impl Emulator {
 
     /// One step of the mode `timed`.
     fn turn<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        let now = self.now();
+        let wall = self.now();
+        let resume = state.timed.as_mut().and_then(|it| it.resume.take());
+        let now = resume.filter(|it| wall - it < LATE_MAX).unwrap_or(wall);
         let step = state.timed.as_mut().map(|it| it.drive.next(now));
         let (ticket, until) = match step {
             Some(Step::Wait(None)) | None => return self.sleep(state, None),
             Some(Step::Wait(Some(until))) => {
-                let most = Duration::from_secs_f64((until - now).max(0.000_05));
+                let most = Duration::from_secs_f64((until - wall).max(0.000_05));
                 return self.sleep(state, Some(most));
             }
             Some(Step::Busy(until)) => (None, until),
             Some(Step::Answer(ticket, until)) => (Some(ticket), until),
         };
-        if until > now {
+        if let Some(timed) = &mut state.timed {
+            timed.resume = timed.drive.has_work().then_some(until);
+        }
+        if until > wall {
             drop(state);
             std::thread::sleep(Duration::from_secs_f64((until - self.now()).max(0.0)));
             state = self.lock();

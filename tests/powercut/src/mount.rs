@@ -54,15 +54,15 @@ pub(crate) struct Disk {
 
 /// Why there can be no emulated disks here, or `None`.
 pub(crate) fn missing() -> Option<String> {
-    if !rustix::process::geteuid().is_root() {
-        return Some("mounting needs root".to_owned());
+    if !may_mount() {
+        return Some("mounting needs root and CAP_SYS_ADMIN".to_owned());
     }
     for device in ["/dev/fuse", "/dev/loop-control"] {
         if !Path::new(device).exists() {
             return Some(format!("{device} is missing"));
         }
     }
-    for program in [
+    let programs = [
         "losetup",
         "mount",
         "umount",
@@ -70,16 +70,32 @@ pub(crate) fn missing() -> Option<String> {
         "e2fsck",
         "mkfs.xfs",
         "filefrag",
-    ] {
-        let found = std::env::var_os("PATH")
-            .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).exists()));
-        if !found {
-            return Some(format!(
-                "{program} is missing (apt install e2fsprogs xfsprogs fuse3)"
-            ));
-        }
-    }
-    None
+    ];
+    let lacks = programs.iter().find(|it| !installed(it))?;
+    Some(format!(
+        "{lacks} is missing (apt install e2fsprogs xfsprogs mount)"
+    ))
+}
+
+/// Why the broker can't be run and read here, or `None`.
+pub(crate) fn missing_for_broker() -> Option<String> {
+    missing()
+        .or_else(|| (!installed("kcat")).then(|| "kcat is missing (apt install kcat)".to_owned()))
+}
+
+fn installed(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).exists()))
+}
+
+/// Containers often have a root that may not mount.
+fn may_mount() -> bool {
+    const CAP_SYS_ADMIN: u32 = 21;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|it| u64::from_str_radix(it.strip_prefix("CapEff:")?.trim(), 16).ok());
+    rustix::process::geteuid().is_root() && mask.is_some_and(|it| it & (1 << CAP_SYS_ADMIN) != 0)
 }
 
 /// Runs a program; what it printed, or what went wrong.

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::mount::missing;
+use crate::mount::missing_for_broker;
 use crate::rng::Rng;
 use crate::world::{Plan, World};
 
@@ -82,7 +82,7 @@ pub(crate) fn run(named: &[String], seed: u64) -> io::Result<()> {
             known.join(", ")
         )));
     }
-    if let Some(why) = missing() {
+    if let Some(why) = missing_for_broker() {
         println!("SKIPPED: {} scenarios: {why}", ALL.len());
         return Ok(());
     }
