@@ -39,6 +39,8 @@ CLIENTS = [
     ("kafka-python", lambda: [machine.python(), str(PYTHON / "kafka_python.py")], (), False),
     ("aiokafka", lambda: [machine.python(), str(PYTHON / "aio.py")], (), False),
     ("kafkajs", lambda: node("kafkajs.js"), (), False),
+    ("platformatic", lambda: node("platformatic.js"), (), False),
+    ("franz-go", lambda: [machine.go("franz")], (), False),
     ("java-4.3.1", lambda: java("4.3.1"), (), False),
     ("java-3.9.1", lambda: java("3.9.1"), (), False),
 ]

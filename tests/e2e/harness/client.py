@@ -118,7 +118,12 @@ def run_suite(program, broker, prefix, seconds):
             while (line := p.line(end - time.monotonic())) is not None:
                 found = re.match(r"(ok|FAILED|SKIPPED) ([\w-]+)(?:: (.*))?$", line)
                 if found:
-                    yield found[2], found[1], found[3] or ""
+                    why = found[3] or ""
+                    if found[1] == "FAILED":
+                        time.sleep(0.2)  # what it says on stderr comes by another pipe
+                        why += f"; on stderr: {''.join(p.errors)[-900:]}"
+                        p.errors.clear()
+                    yield found[2], found[1], why
         except AssertionError as error:
             yield "suite", "FAILED", str(error)
             return

@@ -1,7 +1,7 @@
 // What the Node programs share: how cases report, the records of the codecs' case, and the three commands.
 
 import { randomBytes } from 'node:crypto'
-import { isDeepStrictEqual } from 'node:util'
+import { inspect, isDeepStrictEqual } from 'node:util'
 
 export const BASE = 1_700_000_000_000
 const large = Buffer.concat([randomBytes(1 << 19), Buffer.alloc(1 << 19)])
@@ -36,7 +36,7 @@ export async function suite(cases) {
       await test()
       console.log(`ok ${name}`)
     } catch (error) {
-      console.error(error)
+      console.error(inspect(error, { depth: 6 }))
       console.log(`FAILED ${name}: ${String(error.message).replaceAll('\n', ' ').slice(0, 400)}`)
     }
   }

@@ -36,7 +36,7 @@ async function send(topic, messages, options = {}) {
 
 // kafkajs reads only in groups; `done` gets every record until it says true.
 async function read(topic, groupId, count, options = {}) {
-  const consumer = kafka.consumer({ groupId, sessionTimeout: 6000, heartbeatInterval: 500, maxBytesPerPartition: 4 << 20, ...options })
+  const consumer = kafka.consumer({ groupId, sessionTimeout: 6000, heartbeatInterval: 500, maxBytesPerPartition: 4 << 20, maxWaitTimeInMs: 300, ...options })
   await consumer.connect()
   await consumer.subscribe({ topics: [topic], fromBeginning: true })
   const got = []
