@@ -19,7 +19,7 @@ mod member;
 mod offsets;
 mod place;
 mod produce;
-mod progress;
+pub mod progress;
 mod sender;
 mod table;
 mod topics;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// A bar on stderr, if that is a terminal; `total` units if their number is known.
-pub(crate) fn bar(total: Option<u64>, template: &str) -> ProgressBar {
+pub fn bar(total: Option<u64>, template: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

@@ -1,0 +1,227 @@
+//! Commands that need no running broker: a site file checked, disks made, read and repaired.
+//!
+//! Each takes the disk's lock first, so that none works on a disk that a broker serves from. What is printed for
+//! programs goes to stdout as JSON lines; why something was not done goes to stderr.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use model::SiteUuid;
+use serde_json::{Value, json};
+use store::verify::Event;
+use store::{DiskState, LinuxIo, OpenError, Superblock, read_superblock};
+
+use crate::lock::DiskLock;
+use crate::run::{Refusal, refusal};
+use crate::{AdoptArgs, FormatArgs, exit};
+
+mod adopt;
+mod dump;
+mod format;
+mod recover;
+
+/// `howdah check`: the plan on stdout, or what is wrong: for people on stderr, for programs on stdout.
+pub(crate) fn check(file: &Path, json: bool) -> ExitCode {
+    let report = site::check::check_file(file, json);
+    let done = if report.legal || json {
+        write_out(&report.text)
+    } else {
+        eprint!("{}", report.text);
+        Ok(())
+    };
+    if report.legal {
+        end("check", done)
+    } else {
+        exit::code(exit::USAGE)
+    }
+}
+
+/// `howdah format`.
+pub(crate) fn format(args: &FormatArgs) -> ExitCode {
+    end("format", format::run(args))
+}
+
+/// `howdah verify`.
+pub(crate) fn verify(dir: &Path, json: bool) -> ExitCode {
+    end("verify", verify_disk(dir, json))
+}
+
+/// `howdah dump`.
+pub(crate) fn dump(path: &Path, json: bool) -> ExitCode {
+    end("dump", dump::run(path, json))
+}
+
+/// `howdah recover`.
+pub(crate) fn recover(dir: &Path, accept: bool) -> ExitCode {
+    end("recover", recover::run(dir, accept))
+}
+
+/// `howdah adopt`.
+pub(crate) fn adopt(args: &AdoptArgs) -> ExitCode {
+    end("adopt", adopt::run(args))
+}
+
+fn end(verb: &str, done: Result<(), Refusal>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Refusal { code, why }) => {
+            eprintln!("howdah {verb}: {why}");
+            exit::code(code)
+        }
+    }
+}
+
+/// Writes to stdout. A reader that has seen enough is no fault.
+fn write_out(text: &str) -> Result<(), Refusal> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(refusal(exit::FAULT, format!("writing to stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A stopped node's disk.
+struct Stopped {
+    io: LinuxIo,
+    superblock: Superblock,
+    _lock: DiskLock,
+}
+
+/// Takes the disk in `dir`, which must be one of ours and not in use.
+fn open(dir: &Path) -> Result<Stopped, Refusal> {
+    let lock = take(dir)?;
+    let at = |error: &dyn std::fmt::Display| format!("{}: {error}", dir.display());
+    let io = LinuxIo::new(dir, None).map_err(|error| refusal(exit::USAGE, at(&error)))?;
+    let (superblock, _) = read_superblock(&io).map_err(|error| refusal(exit::FAULT, at(&error)))?;
+    if superblock.journal_apart {
+        let why = "its journal is a device of its own, which these commands can't read yet";
+        return Err(refusal(exit::USAGE, at(&why)));
+    }
+    Ok(Stopped {
+        io,
+        superblock,
+        _lock: lock,
+    })
+}
+
+fn take(dir: &Path) -> Result<DiskLock, Refusal> {
+    DiskLock::take(dir).map_err(|error| {
+        let (code, why) = match error.kind() {
+            io::ErrorKind::WouldBlock => (
+                exit::REFUSED,
+                "in use by a running howdah: stop it first".to_owned(),
+            ),
+            _ => (exit::USAGE, error.to_string()),
+        };
+        refusal(code, format!("{}: {why}", dir.display()))
+    })
+}
+
+/// A disk in a few words.
+fn describe(superblock: &Superblock) -> String {
+    let role = if superblock.meta {
+        "meta disk"
+    } else {
+        "data disk"
+    };
+    let state = match superblock.state {
+        DiskState::Fresh => ", of no site yet",
+        DiskState::Member => "",
+        DiskState::Replacement => ", a replacement that has not caught up",
+        DiskState::Failed => ", failed",
+        DiskState::Suspect => ", SUSPECT: its journal is rotten",
+    };
+    let site = if superblock.site == SiteUuid::default() {
+        String::new()
+    } else {
+        format!(", site {}", superblock.site)
+    };
+    format!(
+        "{role} {} of node {}{site}{state}",
+        superblock.disk, superblock.node.0
+    )
+}
+
+/// Reads everything. Damage found is exit code 1.
+fn verify_disk(dir: &Path, json: bool) -> Result<(), Refusal> {
+    let stopped = open(dir)?;
+    let bar = cli::progress::bar(
+        Some(0),
+        "{bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left",
+    );
+    let mut told = Ok(());
+    let report = store::verify::verify(&stopped.io, &mut |event| {
+        let line = match event {
+            Event::Progress { done, total } => {
+                bar.set_length(total);
+                bar.set_position(done);
+                return;
+            }
+            Event::Fault(fault) if json => fault_json("fault", &fault),
+            Event::Spare(fault) if json => fault_json("spare", &fault),
+            Event::Fault(fault) => format!("FAULT  {fault}\n"),
+            Event::Spare(fault) => format!("one of two copies, the other one counts: {fault}\n"),
+        };
+        if told.is_ok() {
+            told = bar.suspend(|| write_out(&line));
+        }
+    });
+    bar.finish_and_clear();
+    told?;
+    let summary = if json {
+        let summary = json!({
+            "kind": "summary",
+            "disk": stopped.superblock.disk.to_string(),
+            "faults": report.faults,
+            "replicas": report.replicas,
+            "extents": report.extents,
+            "batches": report.batches,
+            "bytes": report.bytes,
+            "groups": report.groups,
+        });
+        format!("{summary}\n")
+    } else {
+        format!(
+            "{}: {}; {} replicas, {} extents, {} batches of {}, {} groups in the journal: {}\n",
+            dir.display(),
+            describe(&stopped.superblock),
+            report.replicas,
+            report.extents,
+            report.batches,
+            site::units::format_size(report.bytes),
+            report.groups,
+            match report.faults {
+                0 => "no fault".to_owned(),
+                1 => "1 fault".to_owned(),
+                faults => format!("{faults} faults"),
+            }
+        )
+    };
+    write_out(&summary)?;
+    match report.faults {
+        0 => Ok(()),
+        _ => Err(refusal(
+            exit::FAULT,
+            format!("{} is damaged", dir.display()),
+        )),
+    }
+}
+
+fn fault_json(kind: &str, fault: &store::verify::Fault) -> String {
+    let line: Value = json!({
+        "kind": kind,
+        "file": fault.file.to_string(),
+        "at": fault.at,
+        "found": fault.found,
+        "expected": fault.expected,
+    });
+    format!("{line}\n")
+}
+
+/// What went wrong with the disk in `dir`.
+fn disk_fault(dir: &Path, error: &OpenError) -> Refusal {
+    refusal(exit::FAULT, format!("{}: {error}", dir.display()))
+}
