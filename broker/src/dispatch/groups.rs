@@ -50,9 +50,10 @@ pub(super) fn find_coordinator(core: &Rc<Core>, request: m::FindCoordinatorReque
             None => locate(core, key),
         })
         .collect();
-    reply.send(Response::FindCoordinator(
-        m::FindCoordinatorResponse::default().with_coordinators(found),
-    ));
+    send(
+        reply,
+        Response::FindCoordinator(m::FindCoordinatorResponse::default().with_coordinators(found)),
+    );
 }
 
 fn locate(core: &Core, group: StrBytes) -> Coordinator {
@@ -89,7 +90,12 @@ pub(super) fn join(
     let member = request.member_id.clone();
     let join = read_join(reply.call(), host_text(context.host), client_id, request);
     let joined = core.ask_group(GroupRequest::Join(join));
-    spawn_local(async move { reply.send(Response::JoinGroup(write_joined(member, joined.await))) });
+    spawn_local(async move {
+        send(
+            reply,
+            Response::JoinGroup(write_joined(member, joined.await)),
+        )
+    });
 }
 
 fn read_join(
@@ -165,12 +171,13 @@ pub(super) fn sync(core: &Rc<Core>, request: m::SyncGroupRequest, reply: Reply) 
         && (request.protocol_type.is_none() || request.protocol_name.is_none())
     {
         let error = GroupError::InconsistentGroupProtocol;
-        return reply.send(Response::SyncGroup(write_synced(GroupReply::Refused(
-            error,
-        ))));
+        return send(
+            reply,
+            Response::SyncGroup(write_synced(GroupReply::Refused(error))),
+        );
     }
     let synced = core.ask_group(GroupRequest::Sync(read_sync(request)));
-    spawn_local(async move { reply.send(Response::SyncGroup(write_synced(synced.await))) });
+    spawn_local(async move { send(reply, Response::SyncGroup(write_synced(synced.await))) });
 }
 
 fn read_sync(request: m::SyncGroupRequest) -> Sync {
@@ -214,9 +221,10 @@ pub(super) fn heartbeat(core: &Rc<Core>, request: m::HeartbeatRequest, reply: Re
             GroupReply::Alive => ErrorCode::None,
             other => refusal(other),
         };
-        reply.send(Response::Heartbeat(
-            m::HeartbeatResponse::default().with_error_code(error.code()),
-        ));
+        send(
+            reply,
+            Response::Heartbeat(m::HeartbeatResponse::default().with_error_code(error.code())),
+        );
     });
 }
 
@@ -229,7 +237,7 @@ pub(super) fn leave(core: &Rc<Core>, request: m::LeaveGroupRequest, reply: Reply
         group: request.group_id.0.to_string(),
         members: members.collect(),
     }));
-    spawn_local(async move { reply.send(Response::LeaveGroup(write_left(request, left.await))) });
+    spawn_local(async move { send(reply, Response::LeaveGroup(write_left(request, left.await))) });
 }
 
 fn write_left(request: m::LeaveGroupRequest, reply: GroupReply) -> m::LeaveGroupResponse {
@@ -261,9 +269,10 @@ pub(super) fn describe(core: &Rc<Core>, request: m::DescribeGroupsRequest, reply
         for (group, described) in asked {
             groups.push(write_described(group, operations, described.await));
         }
-        reply.send(Response::DescribeGroups(
-            m::DescribeGroupsResponse::default().with_groups(groups),
-        ));
+        send(
+            reply,
+            Response::DescribeGroups(m::DescribeGroupsResponse::default().with_groups(groups)),
+        );
     });
 }
 
@@ -310,7 +319,7 @@ pub(super) fn list(core: &Rc<Core>, request: m::ListGroupsRequest, reply: Reply)
         states: texts(request.states_filter),
         types: texts(request.types_filter),
     }));
-    spawn_local(async move { reply.send(Response::ListGroups(write_listed(listed.await))) });
+    spawn_local(async move { send(reply, Response::ListGroups(write_listed(listed.await))) });
 }
 
 fn write_listed(reply: GroupReply) -> m::ListGroupsResponse {
@@ -350,10 +359,46 @@ pub(super) fn delete(core: &Rc<Core>, request: m::DeleteGroupsRequest, reply: Re
                     .with_error_code(error.code()),
             );
         }
-        reply.send(Response::DeleteGroups(
-            m::DeleteGroupsResponse::default().with_results(results),
-        ));
+        send(
+            reply,
+            Response::DeleteGroups(m::DeleteGroupsResponse::default().with_results(results)),
+        );
     });
+}
+
+/// Answers, and counts every code in the answer.
+fn send(reply: Reply, response: Response) {
+    reply.errors(errors(&response) as u64);
+    reply.send(response);
+}
+
+fn errors(response: &Response) -> usize {
+    let count = |codes: &mut dyn Iterator<Item = i16>| codes.filter(|code| *code != 0).count();
+    match response {
+        Response::FindCoordinator(body) => {
+            count(&mut body.coordinators.iter().map(|it| it.error_code))
+        }
+        Response::JoinGroup(body) => usize::from(body.error_code != 0),
+        Response::SyncGroup(body) => usize::from(body.error_code != 0),
+        Response::Heartbeat(body) => usize::from(body.error_code != 0),
+        Response::LeaveGroup(body) => {
+            usize::from(body.error_code != 0)
+                + count(&mut body.members.iter().map(|it| it.error_code))
+        }
+        Response::DescribeGroups(body) => count(&mut body.groups.iter().map(|it| it.error_code)),
+        Response::ListGroups(body) => usize::from(body.error_code != 0),
+        Response::DeleteGroups(body) => count(&mut body.results.iter().map(|it| it.error_code)),
+        Response::OffsetCommit(body) => {
+            let partitions = body.topics.iter().flat_map(|topic| &topic.partitions);
+            count(&mut partitions.map(|it| it.error_code))
+        }
+        Response::OffsetFetch(body) => count(&mut body.groups.iter().map(|it| it.error_code)),
+        Response::OffsetDelete(body) => {
+            let partitions = body.topics.iter().flat_map(|topic| &topic.partitions);
+            usize::from(body.error_code != 0) + count(&mut partitions.map(|it| it.error_code))
+        }
+        _ => unreachable!("the answer of another API"),
+    }
 }
 
 /// Asks about all groups before the first is waited for.

@@ -21,20 +21,20 @@ use wire::messages::offset_fetch_response::{
 use wire::{ErrorCode, Response, StrBytes};
 
 use super::super::Reply;
-use super::{outcome, owned, refusal};
+use super::{outcome, owned, refusal, send};
 use crate::core::Core;
 
 pub(crate) fn commit(core: &Rc<Core>, request: m::OffsetCommitRequest, reply: Reply) {
     let (commit, answer) = read_commit(request, |topic, index| known(core, topic, index));
     if commit.offsets.is_empty() {
-        return reply.send(Response::OffsetCommit(answer));
+        return send(reply, Response::OffsetCommit(answer));
     }
     let committed = core.ask_group(GroupRequest::Commit(commit));
     spawn_local(async move {
-        reply.send(Response::OffsetCommit(write_committed(
-            answer,
-            committed.await,
-        )))
+        send(
+            reply,
+            Response::OffsetCommit(write_committed(answer, committed.await)),
+        )
     });
 }
 
@@ -132,9 +132,10 @@ pub(crate) fn fetch_offsets(core: &Rc<Core>, request: m::OffsetFetchRequest, rep
         for (group, offsets) in asked {
             groups.push(write_fetched(group, offsets.await));
         }
-        reply.send(Response::OffsetFetch(
-            m::OffsetFetchResponse::default().with_groups(groups),
-        ));
+        send(
+            reply,
+            Response::OffsetFetch(m::OffsetFetchResponse::default().with_groups(groups)),
+        );
     });
 }
 
@@ -206,9 +207,12 @@ pub(crate) fn delete_offsets(core: &Rc<Core>, request: m::OffsetDeleteRequest, r
     let group = request.group_id.0.to_string();
     let (partitions, answer) = read_deletion(request, |topic, index| known(core, topic, index));
     let deleted = core.ask_group(GroupRequest::DeleteOffsets { group, partitions });
-    spawn_local(
-        async move { reply.send(Response::OffsetDelete(write_deleted(answer, deleted.await))) },
-    );
+    spawn_local(async move {
+        send(
+            reply,
+            Response::OffsetDelete(write_deleted(answer, deleted.await)),
+        )
+    });
 }
 
 /// The partitions that are there, and an answer that says of the others that they are not.

@@ -21,6 +21,7 @@ pub(super) fn call(api: Api, version: i16) -> Call {
 
 /// The answer has a form in every version that clients may ask in.
 pub(super) fn encodes(api: Api, response: &Response) {
+    assert_eq!(response.api(), api);
     let (min, max) = api.advertised();
     for version in min..=max {
         if let Err(error) = wire::encode(call(api, version), response.clone()) {
@@ -251,6 +252,13 @@ fn whoever_left_is_named_in_turn() {
         (0, vec![("a", None, 0), ("", Some("i"), 25)])
     );
     encodes(Api::LeaveGroup, &Response::LeaveGroup(left));
+    assert_eq!(
+        errors(&Response::LeaveGroup(write_left(
+            request.clone(),
+            GroupReply::Left(vec![Ok(()), Err(GroupError::UnknownMemberId)])
+        ))),
+        1
+    );
     let refused = write_left(request, GroupReply::Refused(GroupError::NotCoordinator));
     assert_eq!((refused.error_code, refused.members.len()), (16, 0));
     encodes(Api::LeaveGroup, &Response::LeaveGroup(refused));

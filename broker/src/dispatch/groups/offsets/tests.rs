@@ -10,6 +10,7 @@ use wire::messages::offset_delete_request::{
 };
 use wire::messages::offset_fetch_request::OffsetFetchRequestTopics;
 
+use super::super::errors;
 use super::super::tests::encodes;
 use super::*;
 
@@ -78,7 +79,9 @@ fn commits_leave_out_what_is_not_there() {
     assert_eq!(codes(&done), [0, 3, 12, 3]);
     let refused = write_committed(answer, GroupReply::Refused(GroupError::IllegalGeneration));
     assert_eq!(codes(&refused), [22, 3, 22, 3]);
-    encodes(Api::OffsetCommit, &Response::OffsetCommit(done));
+    let done = Response::OffsetCommit(done);
+    assert_eq!(errors(&done), 3);
+    encodes(Api::OffsetCommit, &done);
     encodes(Api::OffsetCommit, &Response::OffsetCommit(refused));
 }
 
@@ -191,7 +194,9 @@ fn deletions_leave_out_what_is_not_there() {
         .map(|it| it.error_code)
         .collect();
     assert_eq!((done.error_code, codes), (0, vec![3, 86, 0]));
-    encodes(Api::OffsetDelete, &Response::OffsetDelete(done));
+    let done = Response::OffsetDelete(done);
+    assert_eq!(errors(&done), 2);
+    encodes(Api::OffsetDelete, &done);
     let refused = write_deleted(answer, GroupReply::Refused(GroupError::GroupIdNotFound));
     assert_eq!((refused.error_code, refused.topics.len()), (69, 0));
     encodes(Api::OffsetDelete, &Response::OffsetDelete(refused));
