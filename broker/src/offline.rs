@@ -225,3 +225,59 @@ fn fault_json(kind: &str, fault: &store::verify::Fault) -> String {
 fn disk_fault(dir: &Path, error: &OpenError) -> Refusal {
     refusal(exit::FAULT, format!("{}: {error}", dir.display()))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod testing {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use site::Site;
+
+    use crate::spindle::open::{Opened, open_all};
+
+    /// A node with two disks in a directory that goes when this does.
+    pub(super) struct Node {
+        pub(super) directory: PathBuf,
+        pub(super) file: PathBuf,
+        pub(super) data: PathBuf,
+        pub(super) site: Site,
+    }
+
+    impl Node {
+        pub(super) fn new(name: &str) -> Self {
+            let own = format!("howdah-offline-{name}-{}", std::process::id());
+            let directory = std::env::temp_dir().join(own);
+            fs::create_dir(&directory).unwrap();
+            let file = directory.join("site.toml");
+            let disk = |name| {
+                format!("[[node.disk]]\npath = \"{name}\"\nuse = \"2GiB\"\njournal = \"32MiB\"\n")
+            };
+            let text = format!(
+                "[site]\nname = \"t\"\n[[node]]\nname = \"a\"\naddress = \"127.0.0.1\"\n{}{}",
+                disk("d1"),
+                disk("d2")
+            );
+            fs::write(&file, text).unwrap();
+            let site = site::load(&file).unwrap();
+            let data = directory.join("data");
+            Self {
+                directory,
+                file,
+                data,
+                site,
+            }
+        }
+
+        /// Opens the disks as a start of the node does; meta disk first.
+        pub(super) fn open(&self) -> Result<Vec<Opened>, String> {
+            open_all(&self.site, 0, &self.data).map_err(|fault| fault.to_string())
+        }
+    }
+
+    impl Drop for Node {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
+    }
+}

@@ -441,6 +441,12 @@ fn commit(disk: &mut Disk<LinuxIo>, ops: impl IntoIterator<Item = Op>) -> Result
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use model::batch::Codec;
+    use model::record::{Builder, Producer};
+    use model::{Offset, TopicPartition};
+    use store::Append;
+
+    use super::super::testing::Node as TestNode;
     use super::*;
 
     #[test]
@@ -476,6 +482,110 @@ mod tests {
             told(&[&format!("{id}=a"), &format!("{plain}=b")])
                 .unwrap_err()
                 .ends_with("told twice")
+        );
+    }
+
+    #[test]
+    fn partitions_come_back_under_a_new_meta_disk() {
+        let node = TestNode::new("adopt");
+        let topic = TopicId(Uuid([7; 16]));
+        let batch = {
+            let mut builder = Builder::default();
+            for _ in 0..3 {
+                builder.push(1_000, None, Some(b"kept"), [].into_iter());
+            }
+            builder.finish(Codec::None, Producer::NONE).unwrap()
+        };
+        let (identity, incarnation) = {
+            let mut opened = node.open().unwrap();
+            let part = opened[1].recovered.next_part;
+            let id = TopicPartition {
+                topic,
+                partition: PartitionIndex(1),
+            };
+            let epoch = LeaderEpoch(5);
+            let append = Append {
+                part,
+                base_offset: Offset(0),
+                leader_epoch: epoch,
+                hw: Offset(0),
+                gap: false,
+                append_time: None,
+                batch: batch.into(),
+            };
+            let ops = [
+                Op::PartNew { part, id },
+                Op::Epoch {
+                    part,
+                    epoch,
+                    start: Some(Offset(0)),
+                    unclean: false,
+                },
+                Op::Append(append),
+                Op::Clean,
+            ];
+            commit(&mut opened[1].disk, ops).unwrap();
+            let superblock = &opened[0].recovered.superblock;
+            (superblock.site, superblock.incarnation)
+        };
+        fs::remove_dir_all(node.data.join("d1")).unwrap();
+        assert!(node.open().err().unwrap().contains("howdah adopt"));
+
+        let mut args = AdoptArgs {
+            dirs: vec![node.data.join("d2")],
+            site: Some(node.file.clone()),
+            node: None,
+            data: node.data.clone(),
+            topic: vec![format!("{topic}=telemetry")],
+            accept: false,
+        };
+        let adopt = |args: &AdoptArgs| run(args).map_err(|refusal| (refusal.code, refusal.why));
+        adopt(&args).unwrap();
+        assert!(node.open().is_err(), "only shown");
+        args.accept = true;
+        adopt(&args).unwrap();
+
+        let opened = node.open().unwrap();
+        let (meta, data) = (&opened[0].recovered, &opened[1].recovered);
+        assert_eq!(
+            (meta.superblock.site, data.superblock.site),
+            (identity, identity)
+        );
+        assert_ne!(meta.superblock.incarnation, incarnation);
+        assert_eq!(data.superblock.incarnation, meta.superblock.incarnation);
+        assert_eq!(data.replicas[0].end, Offset(3));
+        let entries: Vec<Entry> = meta
+            .entries
+            .iter()
+            .map(|entry| Record::decode(&entry.bytes).unwrap().entry.unwrap())
+            .collect();
+        let topics = entries.iter().find_map(|entry| match entry {
+            Entry::Topic(topic) => Some(topic),
+            _ => None,
+        });
+        let found = topics.unwrap();
+        assert_eq!((found.name.as_str(), found.id), ("telemetry", topic));
+        // Partition 0 lay on the lost disk.
+        let disks: Vec<DiskUuid> = found
+            .partitions
+            .iter()
+            .map(|replicas| replicas[0].disk)
+            .collect();
+        assert_eq!(disks, [meta.superblock.disk, data.superblock.disk]);
+        let row = entries.iter().find_map(|entry| match entry {
+            Entry::Partition(topics) => Some(topics[0].1[0].clone()),
+            _ => None,
+        });
+        let row = row.unwrap();
+        assert_eq!(
+            (row.partition, row.epoch),
+            (PartitionIndex(1), LeaderEpoch(6))
+        );
+        drop(opened);
+        assert_eq!(
+            adopt(&args).unwrap_err().0,
+            exit::REFUSED,
+            "the meta disk is not blank any more"
         );
     }
 }

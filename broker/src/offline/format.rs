@@ -179,3 +179,80 @@ fn erase(directory: &Path) -> io::Result<()> {
 fn hexadecimal(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::testing::Node;
+    use super::*;
+
+    fn format(node: &Node, erase: &[&str]) -> Result<(), (u8, String)> {
+        let args = FormatArgs {
+            site: node.file.clone(),
+            node: None,
+            data: node.data.clone(),
+            erase: erase.iter().map(|erase| (*erase).to_owned()).collect(),
+        };
+        run(&args).map_err(|refusal| (refusal.code, refusal.why))
+    }
+
+    fn uuids(node: &Node) -> Vec<String> {
+        let opened = node.open().unwrap();
+        opened
+            .iter()
+            .map(|disk| disk.recovered.superblock.disk.to_string())
+            .collect()
+    }
+
+    #[test]
+    fn only_what_is_blank_or_named_is_made() {
+        let node = Node::new("format");
+        format(&node, &[]).unwrap();
+        let (code, why) = format(&node, &[]).unwrap_err();
+        assert!(
+            code == exit::REFUSED && why.contains("--erase d1") && why.contains("--erase d2"),
+            "{why}"
+        );
+        assert_eq!(format(&node, &["d3"]).unwrap_err().0, exit::USAGE);
+        let before = uuids(&node);
+        assert_eq!(format(&node, &[]).unwrap_err().0, exit::REFUSED);
+        assert_eq!(uuids(&node), before, "in use, and still the same");
+
+        // A data disk goes without the meta disk; what lies there and is no disk's stays.
+        let d2 = node.data.join("d2");
+        fs::create_dir_all(d2.join("ext/07")).unwrap();
+        fs::write(d2.join("ext/07/00000007.e"), "old").unwrap();
+        fs::write(d2.join("ext/notes"), "a person's").unwrap();
+        format(&node, &["d2"]).unwrap();
+        assert!(!d2.join("ext/07/00000007.e").exists() && d2.join("ext/notes").exists());
+        let after = uuids(&node);
+        assert!(after[0] == before[0] && after[1] != before[1]);
+
+        // The meta disk does not go while the other one holds data.
+        let (code, why) = format(&node, &["d1"]).unwrap_err();
+        assert!(
+            code == exit::REFUSED && why.contains("howdah adopt"),
+            "{why}"
+        );
+        assert_eq!(uuids(&node), after);
+        format(&node, &["d1", "d2"]).unwrap();
+        assert_ne!(uuids(&node)[0], before[0]);
+    }
+
+    #[test]
+    fn a_disk_in_use_and_a_strangers_files_are_refused() {
+        let node = Node::new("format-refusals");
+        let opened = node.open().unwrap();
+        let (code, why) = format(&node, &["d1", "d2"]).unwrap_err();
+        assert!(code == exit::REFUSED && why.contains("in use"), "{why}");
+        drop(opened);
+        fs::remove_dir_all(&node.data).unwrap();
+        fs::create_dir_all(node.data.join("d1")).unwrap();
+        fs::write(node.data.join("d1/notes"), "a person's").unwrap();
+        let (code, why) = format(&node, &[]).unwrap_err();
+        assert!(code == exit::REFUSED && why.contains("notes"), "{why}");
+        assert!(!node.data.join("d2").exists(), "nothing was begun");
+        format(&node, &["d1"]).unwrap();
+        assert!(node.data.join("d1/notes").exists());
+    }
+}
