@@ -9,6 +9,8 @@
 //! eio flush N               the N-th FLUSH from now fails
 //! eio read OFFSET BYTES     reads that touch the range fail
 //! lie                       FLUSH is answered and does nothing
+//! fragile OFFSET BYTES      in this range a cut tears single sectors; elsewhere blocks of 4 KiB are whole
+//! fragile none              nowhere
 //! heal                      no faults any more
 //! stats                     `ok reads=… writes=… flushes=… bytes_read=… bytes_written=… errors=… unflushed=… seeks=… busy_ms=…`
 //! ```
@@ -73,6 +75,10 @@ fn obey(line: &str, emulator: &Emulator) -> Result<String, String> {
             match words[..] {
                 ["off"] => emulator.off(),
                 ["on"] => emulator.on(),
+                ["fragile", "none"] => emulator.fragile(None),
+                ["fragile", offset, bytes] => {
+                    emulator.fragile(Some((number(offset)?, number(bytes)?)))
+                }
                 ["lie"] => emulator.lie(),
                 ["heal"] => emulator.heal(),
                 ["stall", ms] => emulator.stall(Duration::from_millis(number(ms)?)),

@@ -85,6 +85,7 @@ fn all(world: &mut World, tally: &mut Tally, cuts: u64) -> io::Result<()> {
         if !formatted || tally.cuts % FORMAT_EVERY == FORMAT_EVERY - 1 {
             first_format(world, tally, formatted)?;
             formatted = true;
+            world.make_fragile()?;
             world.produce();
             continue;
         }

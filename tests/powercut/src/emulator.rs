@@ -364,6 +364,15 @@ impl Emulator {
         self.wake.notify_all();
     }
 
+    /// In this range cuts tear single sectors; `None`: nowhere.
+    pub(crate) fn fragile(&self, range: Option<(u64, u64)>) {
+        let mut state = self.lock();
+        match range {
+            Some((offset, bytes)) => state.cache.add_fragile(offset, bytes),
+            None => state.cache.clear_fragile(),
+        }
+    }
+
     /// From now on a FLUSH is answered and does nothing, as by drives that should not be bought.
     pub(crate) fn lie(&self) {
         self.lock().faults.lies = true;

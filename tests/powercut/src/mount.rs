@@ -299,10 +299,19 @@ impl Disk {
 
     /// Another disk in the same place: blank.
     pub(crate) fn replace(&mut self) -> io::Result<()> {
+        self.control.say("fragile none")?;
         self.unmount()?;
         self.attach()?;
         self.format()?;
         self.mount()
+    }
+
+    /// Cuts may tear single sectors of this file, whose blocks stay where they are.
+    pub(crate) fn fragile(&mut self, file: &Path) -> io::Result<()> {
+        for (offset, bytes) in self.places(file)? {
+            self.control.say(&format!("fragile {offset} {bytes}"))?;
+        }
+        Ok(())
     }
 
     /// Where a file's bytes lie on the disk: (offset, length).

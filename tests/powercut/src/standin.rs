@@ -241,6 +241,8 @@ fn one_cut(disk: &mut Disk, sync: bool, rng: &mut Rng) -> io::Result<(u64, u64)>
     ring.sync_all()?;
     File::open(&disk.dir)?.sync_all()?;
     drop(ring);
+    disk.control.say("fragile none")?;
+    disk.fragile(&path)?;
     let before = disk.control.say("stats")?;
     let (mut writer, last) = start_writer(&path, sync)?;
     std::thread::sleep(Duration::from_millis(100 + rng.below(400)));

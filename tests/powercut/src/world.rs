@@ -150,6 +150,17 @@ impl World {
         Ok(took)
     }
 
+    /// What the broker promises to bear: sectors torn in its ring, superblocks and checkpoints, whose blocks never move.
+    pub(crate) fn make_fragile(&mut self) -> io::Result<()> {
+        for at in 0..self.disks.len() {
+            let dir = self.dir(at);
+            for name in ["journal", "SUPER.a", "SUPER.b", "ckpt.a", "ckpt.b"] {
+                self.disks[at].fragile(&dir.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Begins to produce; nobody has written to these topics before.
     pub(crate) fn produce(&mut self) {
         for topic in self.topics.clone() {
