@@ -32,14 +32,14 @@ def java(version):
     return ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", quiet, "-cp", machine.java(version), "Client"]
 
 
-# A name, how to get its command line, what it can't do, and whether it is only for --all.
+# A name, how to get its command line, what is peculiar to it, and whether it is only for --all.
 PYTHON = HERE / "clients/python"
 CLIENTS = [
     ("confluent", lambda: [machine.python(), str(PYTHON / "confluent.py")], (), False),
     ("kafka-python", lambda: [machine.python(), str(PYTHON / "kafka_python.py")], (), False),
     ("aiokafka", lambda: [machine.python(), str(PYTHON / "aio.py")], (), False),
     ("kafkajs", lambda: node("kafkajs.js"), (), False),
-    ("platformatic", lambda: node("platformatic.js"), (), False),
+    ("platformatic", lambda: node("platformatic.js"), ("repeats",), False),
     ("franz-go", lambda: [machine.go("franz")], (), False),
     ("java-4.3.1", lambda: java("4.3.1"), (), False),
     ("java-3.9.1", lambda: java("3.9.1"), (), False),
@@ -50,6 +50,7 @@ MODULES = [
     "behaviours.produce",
     "behaviours.fetch",
     "behaviours.groups",
+    "behaviours.bad_input",
     "clients.kcat",
     "clients.console",
 ]
@@ -86,7 +87,7 @@ class Report:
             self.say("ok", name, time.monotonic() - begin)
 
 
-def client_tests(report, broker, schemas, name, command, without):
+def client_tests(report, broker, schemas, name, command, traits):
     prefix = f"{name}-{int(time.time())}"
     if not any(report.wanted(f"{name}: {what}") for what in ("suite", "rebalance", "idempotent")):
         return
@@ -103,9 +104,9 @@ def client_tests(report, broker, schemas, name, command, without):
         for case, outcome, why in run_suite(program, broker, prefix, 120):
             report.say(outcome, f"{name}: {case}", time.monotonic() - begin, why)
             begin = time.monotonic()
-    if "rebalance" not in without:
-        report.run(f"{name}: rebalance", lambda: rebalance(program, broker, schemas, prefix + "-rebalance"))
-    if "idempotent" not in without:
+    if "no-rebalance" not in traits:
+        report.run(f"{name}: rebalance", lambda: rebalance(program, broker, schemas, prefix + "-rebalance", "repeats" in traits))
+    if "no-idempotence" not in traits:
         report.run(f"{name}: idempotent through kill -9", lambda: idempotent_kill(program, broker, schemas, prefix + "-kill"))
 
 
@@ -137,9 +138,9 @@ def main():
         for module in MODULES:
             for name, test in importlib.import_module(module).TESTS:
                 report.run(name, lambda: test(ready(broker), schemas))
-        for name, command, without, heavy in CLIENTS:
+        for name, command, traits, heavy in CLIENTS:
             if not heavy or options.all or options.words:
-                client_tests(report, ready(broker), schemas, name, command, without)
+                client_tests(report, ready(broker), schemas, name, command, traits)
         if brokers.TARGET == "howdah":
             report.run("the broker ends well on SIGTERM", lambda: _ends(broker))
     for name in report.failed:
@@ -155,7 +156,7 @@ def _ends(broker):
 
 
 if __name__ == "__main__":
-    # The packages of the virtual environment carry a fast CRC-32C; without them all still runs.
+    # The packages of the virtual environment carry a fast CRC-32C; traits them all still runs.
     try:
         inside = machine.python()
         if os.environ.get("HOWDAH_E2E_INSIDE") is None:
