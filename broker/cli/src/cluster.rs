@@ -58,7 +58,6 @@ pub(crate) struct Cluster {
     brokers: BTreeMap<i32, String>,
     controller: i32,
     connections: BTreeMap<String, Connection>,
-    pub(crate) cluster_id: String,
 }
 
 impl Cluster {
@@ -71,7 +70,6 @@ impl Cluster {
             brokers: BTreeMap::new(),
             controller: -1,
             connections: BTreeMap::new(),
-            cluster_id: String::new(),
         };
         cluster.metadata_once(Some(&[]), false)?;
         Ok(cluster)
@@ -233,10 +231,6 @@ impl Cluster {
             .map(|broker| (broker.node_id.0, host_port(&broker.host, broker.port)))
             .collect();
         self.controller = answer.controller_id.0;
-        self.cluster_id = answer
-            .cluster_id
-            .map(|id| id.to_string())
-            .unwrap_or_default();
         Ok(answer.topics)
     }
 

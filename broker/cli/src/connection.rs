@@ -1,21 +1,21 @@
 //! One connection to one broker: frames out, frames in, versions agreed by ApiVersions.
 //!
-//! Requests may be sent before earlier answers came; answers come in the order of the requests. Structures of an answer
-//! are read by `kafka-protocol`, which trusts the counts in it: an answer is bounded, and it comes from the broker that
-//! the user named.
+//! Requests may be sent before earlier answers came; answers come in the order of the requests. An answer is
+//! bounded, and no count or length in it is believed before `wire` has held it against the bytes that came.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{
     Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use wire::Api;
 
 use crate::connect::Reach;
 use crate::failure::Failure;
@@ -222,19 +222,21 @@ impl Connection {
     ) -> Result<A, Failure> {
         let name =
             ApiKey::try_from(key).map_or_else(|()| key.to_string(), |key| format!("{key:?}"));
-        let answer = ResponseHeader::decode(frame, A::header_version(version))
-            .and_then(|_| A::decode(frame, version));
         let malformed = |why: String| {
             Failure::Fault(format!(
                 "{} answered {name} version {version} with bytes that are none: {why}",
                 self.address
             ))
         };
-        let answer = answer.map_err(|error| malformed(error.to_string()))?;
-        if frame.has_remaining() {
-            return Err(malformed(format!("{} bytes too many", frame.remaining())));
+        let header = ResponseHeader::decode(frame, A::header_version(version));
+        header.map_err(|error| malformed(error.to_string()))?;
+        let api = Api::from_key(key).ok_or_else(|| malformed("no API of ours".to_owned()))?;
+        let body = wire::check_answer(api, version, frame);
+        let body = body.map_err(|error| malformed(error.to_string()))?;
+        if body != frame.len() {
+            return Err(malformed(format!("{} bytes too many", frame.len() - body)));
         }
-        Ok(answer)
+        A::decode(frame, version).map_err(|error| malformed(error.to_string()))
     }
 
     fn read_frame(&mut self) -> Result<Bytes, Failure> {
@@ -274,6 +276,95 @@ impl Connection {
         Failure::Unreachable {
             address: self.address.clone(),
             error,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::failure::exit;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        reach: Reach,
+    }
+
+    /// Connects to a listener that reads one request and says `answer`.
+    fn meet(answer: &'static [u8]) -> Failure {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let peer = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = [0; 4];
+            stream.read_exact(&mut head).unwrap();
+            let mut request = vec![0; i32::from_be_bytes(head) as usize];
+            stream.read_exact(&mut request).unwrap();
+            stream.write_all(answer).unwrap();
+        });
+        let reach = Line::parse_from(["test"]).reach;
+        let failure = Connection::open(&reach, &address, Duration::from_secs(5))
+            .err()
+            .unwrap();
+        peer.join().unwrap();
+        let text = failure.to_string();
+        assert!(text.contains(&address), "{text} names {address}");
+        failure
+    }
+
+    #[test]
+    fn whoever_is_no_broker_is_told_from_one() {
+        for (answer, why, code) in [
+            (
+                &b""[..],
+                "the broker closed the connection",
+                exit::UNREACHABLE,
+            ),
+            (
+                b"\0\0\0\x0a\0\0\0\x01",
+                "the broker closed the connection",
+                exit::UNREACHABLE,
+            ),
+            (
+                b"HTTP/1.1 400 Bad Request",
+                "is this a Kafka listener without TLS?",
+                exit::FAULT,
+            ),
+            (
+                b"\x15\x03\x01\0\x02\x02\x46",
+                "is this a Kafka listener without TLS?",
+                exit::FAULT,
+            ),
+            (
+                b"\0\0\0\x04\0\0\0\x09",
+                "answered request 9, 1 was due",
+                exit::FAULT,
+            ),
+            // Version 3 with some 200 million APIs, and with one byte behind the body.
+            (
+                b"\0\0\0\x0a\0\0\0\x01\0\0\xff\xff\xff\x5f",
+                "api_keys",
+                exit::FAULT,
+            ),
+            (
+                b"\0\0\0\x0d\0\0\0\x01\0\0\x01\0\0\0\0\0\x07",
+                "1 bytes too many",
+                exit::FAULT,
+            ),
+        ] {
+            let failure = meet(answer);
+            assert!(
+                failure.to_string().contains(why),
+                "{failure} for {answer:?}"
+            );
+            assert_eq!(failure.exit(), code, "{failure}");
         }
     }
 }

@@ -286,7 +286,7 @@ impl<'a> Printer<'a> {
         let bar = if hidden {
             indicatif::ProgressBar::hidden()
         } else {
-            progress::bar(None, "{spinner} {human_pos} records {per_sec}")
+            progress::bar(None, "{spinner} {human_pos} records in {elapsed}")
         };
         Self {
             args,
@@ -302,7 +302,7 @@ impl<'a> Printer<'a> {
         let records = self.args.count.map_or(records, |count| count.min(records));
         if !self.bar.is_hidden() {
             let style = indicatif::ProgressStyle::with_template(
-                "{bar:30} {human_pos}/{human_len} records {per_sec}, {eta} left",
+                "{bar:30} {human_pos}/{human_len} records, {eta} left",
             );
             self.bar.set_style(style.expect("the template is ours"));
         }

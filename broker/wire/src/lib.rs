@@ -40,6 +40,7 @@ pub use error::ErrorCode;
 pub use header::{Call, HeaderError, RequestHeader};
 pub use reader::{DecodeError, Fault};
 pub use refusal::refusal;
+pub use schema::answers::check_answer;
 
 /// A topic id as kafka-protocol's messages hold it.
 #[must_use]

@@ -7,6 +7,8 @@
 
 use crate::reader::{DecodeError, Reader};
 
+pub(crate) mod answers;
+
 /// What a field looks like on the wire.
 #[derive(Debug)]
 pub(crate) enum Shape {

@@ -3,6 +3,7 @@
 //! Random cases come from a seed that is printed; `WIRE_SEED=<number>` plays one again.
 #![allow(clippy::unwrap_used)]
 
+mod answers;
 mod cold;
 mod exercise;
 mod fetch;
