@@ -139,15 +139,21 @@ impl<I: Io> Disk<I> {
         let class = self.table.row(slot).class;
         let name = Name::Extent(slot);
         let freed = if self.config.preallocate {
-            self.io.open(name, Mode::Write).and_then(|file| {
-                self.io.zero(&file, class.bytes())?;
-                self.io.fsync(&file)
-            })
+            match self.io.open(name, Mode::Write) {
+                // It was zeroed and then removed, for another class, before a checkpoint knew; or it was freed while
+                // nothing was made ahead.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+                opened => opened.and_then(|file| {
+                    self.io.zero(&file, class.bytes())?;
+                    self.io.fsync(&file)?;
+                    Ok(true)
+                }),
+            }
         } else {
-            self.io.remove(name)
+            self.io.remove(name).map(|()| false)
         };
-        self.done("an extent's zeroing", freed)?;
-        self.table.release(slot, self.config.preallocate);
+        let ready = self.done("an extent's zeroing", freed)?;
+        self.table.release(slot, ready);
         self.stats.freed += 1;
         Ok(true)
     }
