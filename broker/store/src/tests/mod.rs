@@ -5,6 +5,7 @@ mod cuts;
 mod dump;
 mod oracle;
 mod reads;
+mod threads;
 mod times;
 mod verify;
 mod world;

@@ -133,7 +133,13 @@ impl<I: Io> View<I> {
             }
         }
         let whole = end == held.row.used;
-        let range = Range::new(held.pin.clone(), file, held.part, (start, end));
+        let range = Range::new(
+            held.pin.clone(),
+            file,
+            held.part,
+            (start, end),
+            held.row.used,
+        );
         Ok(Step::Done(Cut::Range { range, whole }))
     }
 

@@ -20,6 +20,8 @@ pub struct Range<I: Io> {
     part: PartIx,
     position: u32,
     len: u32,
+    /// Where the extent's batches ended when it was found.
+    used: u32,
 }
 
 impl<I: Io> fmt::Debug for Range<I> {
@@ -38,6 +40,7 @@ impl<I: Io> Clone for Range<I> {
             part: self.part,
             position: self.position,
             len: self.len,
+            used: self.used,
         }
     }
 }
@@ -48,6 +51,7 @@ impl<I: Io> Range<I> {
         file: Arc<I::File>,
         part: PartIx,
         (from, to): (u32, u32),
+        used: u32,
     ) -> Self {
         Self {
             pin,
@@ -55,6 +59,7 @@ impl<I: Io> Range<I> {
             part,
             position: from,
             len: to - from,
+            used,
         }
     }
 
@@ -99,6 +104,17 @@ impl<I: Io> Range<I> {
     pub fn front(&self, bytes: usize) -> Self {
         Self {
             len: self.len.min(u32::try_from(bytes).unwrap_or(u32::MAX)),
+            ..self.clone()
+        }
+    }
+
+    /// As many as `bytes` from where it begins, beyond its own end as far as the extent goes: what a sequential reader
+    /// will ask for next.
+    #[must_use]
+    pub fn ahead(&self, bytes: usize) -> Self {
+        let room = self.used - self.position;
+        Self {
+            len: room.min(u32::try_from(bytes).unwrap_or(u32::MAX)),
             ..self.clone()
         }
     }
