@@ -89,6 +89,12 @@ impl DiskSpace {
             topics_bytes: net - internal_bytes,
         }
     }
+
+    /// What extents may take: the topics' share and the internal one.
+    #[must_use]
+    pub const fn extent_bytes(&self) -> u64 {
+        self.topics_bytes + self.internal_bytes
+    }
 }
 
 /// A topic's quota.

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use model::{Instant, LeaderEpoch, Offset, WallMs};
 
 use crate::group::{
-    GroupError, GroupReply, GroupRequest, Groups, List, MEMBERS_BYTES_MAX, OFFSETS_BYTES_MAX, Pool,
+    GroupError, GroupReply, GroupRequest, GroupState, Groups, List, MEMBERS_BYTES_MAX, OFFSETS_BYTES_MAX, Pool,
     Pools, Then, Turn, Write,
 };
 use crate::partition::PARK_MAX;
@@ -211,6 +211,13 @@ impl Coordinator {
             stats.in_flight += shard.seat.in_flight();
         }
         stats
+    }
+
+    /// Every group led here: its name, state, and how many members. For people.
+    pub fn groups(&self) -> impl Iterator<Item = (&str, GroupState, usize)> {
+        self.shards
+            .iter()
+            .flat_map(|shard| shard.groups.summaries())
     }
 
     /// Every committed offset of the groups led here: group, topic, partition, offset. For lag, seen from outside.

@@ -1,7 +1,7 @@
 //! The groups of one internal partition: who is in, who leads, who gets what, and where they go on reading.
 //!
 //! What must outlast this node is a record of the partition: the machine hands out records together with what follows
-//! once they are committed ([`turn::Then`]), and only then is an offset visible, an assignment given out, or a group
+//! once they are committed (`turn::Then`), and only then is an offset visible, an assignment given out, or a group
 //! gone. Answers that rest on nothing new leave at once. It knows no log, no lease and no leader: its owner, the
 //! coordinator, does.
 
@@ -479,6 +479,12 @@ impl Groups {
                 .map(move |(topic, partition, kept)| (group, topic, partition, kept.offset))
         };
         self.offsets.groups().flat_map(move |group| of(&**group))
+    }
+
+    /// Every group: its name, state, and how many members.
+    pub(crate) fn summaries(&self) -> impl Iterator<Item = (&str, GroupState, usize)> {
+        let groups = self.map.values();
+        groups.map(|group| (&*group.id, group.state, group.members.len()))
     }
 
     /// Groups, members and offsets.

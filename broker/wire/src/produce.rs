@@ -232,7 +232,7 @@ impl<'a> Walk<'a> {
 }
 
 /// The answer to a Produce. Topics and their names are the request's; `partitions` is filled by position.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ProduceAnswer {
     topics: Vec<Topic>,
     /// One entry for each partition of the request, in its order.

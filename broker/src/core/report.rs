@@ -1,0 +1,233 @@
+//! What the node says of itself, gathered from every machine and disk.
+
+use node::coordinator;
+
+use super::{Core, Inner};
+use crate::clock;
+use crate::listener::CONNECTIONS_MAX;
+use crate::spindle::{Condition, Spindle};
+use crate::status::{
+    Connections, Disk, Group, Latency, Node, Partitions, Pool, Requests, Site, Status, Topic,
+    Traffic,
+};
+
+impl Core {
+    /// The whole state; walks every partition once.
+    pub(crate) fn status(&self) -> Status {
+        let not_ready = self.not_ready();
+        let inner = self.inner.borrow();
+        let counters = &self.counters;
+        Status {
+            product: "howdah",
+            version: env!("CARGO_PKG_VERSION"),
+            site: Site {
+                name: self.site.name.clone(),
+                cluster_id: inner.cluster_id.clone(),
+                digest: self
+                    .site
+                    .digest
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect(),
+            },
+            node: Node {
+                id: inner.me.0,
+                name: self.node_name().to_owned(),
+                ready: not_ready.is_empty(),
+                not_ready,
+                uptime_s: clock::now().since(self.started).as_secs(),
+                term: inner.sitelog.term().0,
+                clock_trusted: self.trusted_now().is_some(),
+            },
+            connections: Connections {
+                open: self.census.total(),
+                max: CONNECTIONS_MAX,
+                failed: counters.connections_failed.get(),
+                frames_refused: counters.frames_refused.get(),
+            },
+            traffic: Traffic {
+                bytes_in: counters.bytes_in.get(),
+                bytes_out: counters.bytes_out.get(),
+                batches_in: counters.batches_in.get(),
+                records_in: counters.records_in.get(),
+            },
+            partitions: Partitions {
+                count: inner.replicas.len(),
+                offline: inner
+                    .replicas
+                    .iter()
+                    .filter(|(_, replica)| replica.machine.leading_since().is_none())
+                    .count(),
+            },
+            disks: inner
+                .spindles
+                .iter()
+                .map(|spindle| disk(&inner, spindle))
+                .collect(),
+            topics: inner.report_topics(),
+            groups: inner.report_groups(),
+            memory: self.pools(&inner),
+            requests: counters
+                .apis()
+                .map(|(key, api)| Requests {
+                    api: wire::Api::from_key(key)
+                        .map_or_else(|| key.to_string(), |api| format!("{api:?}")),
+                    count: api.latency.count(),
+                    errors: api.errors.get(),
+                    p50_ms: api.latency.percentile(50.0).as_secs_f64() * 1e3,
+                    p99_ms: api.latency.percentile(99.0).as_secs_f64() * 1e3,
+                    latency: Latency::of(&api.latency),
+                })
+                .collect(),
+        }
+    }
+
+    fn pools(&self, inner: &Inner) -> Vec<Pool> {
+        let coordinator::Stats {
+            members_bytes,
+            offsets_bytes,
+            ..
+        } = inner.coordinator.stats();
+        let sessions = self.sessions.borrow();
+        let pool = |pool: &str, used_bytes: u64, bytes_max: u64| Pool {
+            pool: pool.to_owned(),
+            used_bytes,
+            bytes_max,
+        };
+        vec![
+            pool(
+                "receive-bodies",
+                self.bodies.used_bytes() as u64,
+                self.bodies.bytes_max() as u64,
+            ),
+            pool(
+                "group-members",
+                members_bytes as u64,
+                node::group::MEMBERS_BYTES_MAX as u64,
+            ),
+            pool(
+                "group-offsets",
+                offsets_bytes as u64,
+                node::group::OFFSETS_BYTES_MAX as u64,
+            ),
+            pool(
+                "producer-windows",
+                inner.windows.pairs() as u64 * 128,
+                u64::from(model::window::PAIRS_MAX) * 128,
+            ),
+            pool(
+                "fetch-sessions",
+                sessions.pairs() as u64 * 48,
+                crate::sessions::PAIRS_MAX as u64 * 48,
+            ),
+            pool(
+                "connections",
+                self.census.total() as u64 * 6 * 1024,
+                CONNECTIONS_MAX as u64 * 6 * 1024,
+            ),
+        ]
+    }
+}
+
+fn disk(inner: &Inner, spindle: &Spindle) -> Disk {
+    let stats = spindle.stats();
+    let space = inner
+        .catalog
+        .disks()
+        .into_iter()
+        .find(|space| space.disk == spindle.uuid);
+    let ms = |percent: f64| spindle.commit.percentile(percent).as_secs_f64() * 1e3;
+    Disk {
+        path: spindle.path.display().to_string(),
+        uuid: spindle.uuid.to_string(),
+        state: match spindle.condition() {
+            Condition::Serving => "serving",
+            Condition::Failed => "recovering",
+            Condition::Out => "failed",
+        }
+        .to_owned(),
+        use_bytes: spindle.use_bytes,
+        reserved_bytes: space.map_or(0, |space| space.reserved),
+        journal_bytes: spindle.journal_bytes,
+        journal_used_bytes: stats.ring_used,
+        dirty_bytes: stats.dirty_bytes,
+        queue_ops: spindle.waiting(),
+        groups: stats.groups,
+        flushes: stats.groups + stats.settles,
+        checkpoints: stats.checkpoints,
+        failures: spindle.failures(),
+        commit_p50_ms: ms(50.0),
+        commit_p99_ms: ms(99.0),
+        commit_worst_ms: spindle.commit.max().as_secs_f64() * 1e3,
+        commit: Latency::of(&spindle.commit),
+    }
+}
+
+impl Inner {
+    fn report_topics(&self) -> Vec<Topic> {
+        let mut topics: Vec<_> = self.topics_by_id.values().collect();
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        topics
+            .into_iter()
+            .map(|topic| {
+                let mut row = Topic {
+                    name: topic.name.to_string(),
+                    partitions: topic.partitions.len(),
+                    records: 0,
+                    bytes: 0,
+                    quota_bytes: 0,
+                };
+                let here = topic
+                    .partitions
+                    .iter()
+                    .filter_map(|partition| partition.replica);
+                for replica in here.filter_map(|at| self.replicas.get(at)) {
+                    let machine = &replica.machine;
+                    row.records += machine
+                        .high_watermark()
+                        .since(machine.log_start())
+                        .max(0)
+                        .unsigned_abs();
+                    row.bytes += self.spindles[replica.disk]
+                        .view()
+                        .map_or(0, |view| view.bytes(replica.part));
+                    row.quota_bytes = row.quota_bytes.saturating_add(replica.keep.quota_bytes);
+                }
+                row
+            })
+            .collect()
+    }
+
+    fn report_groups(&self) -> Vec<Group> {
+        let mut groups: Vec<Group> = self
+            .coordinator
+            .groups()
+            .map(|(id, state, members)| Group {
+                id: id.to_owned(),
+                state: state.name().to_owned(),
+                members,
+                lag: 0,
+            })
+            .collect();
+        groups.sort_by(|a, b| a.id.cmp(&b.id));
+        for (group, topic, partition, offset) in self.coordinator.committed_offsets() {
+            let Ok(at) = groups.binary_search_by(|row| row.id.as_str().cmp(group)) else {
+                continue;
+            };
+            let replica = self
+                .topics_by_name
+                .get(topic)
+                .and_then(|topic| topic.partition(partition)?.replica);
+            if let Some(replica) = replica.and_then(|replica| self.replicas.get(replica)) {
+                groups[at].lag += replica
+                    .machine
+                    .high_watermark()
+                    .0
+                    .saturating_sub(offset)
+                    .max(0)
+                    .unsigned_abs();
+            }
+        }
+        groups
+    }
+}

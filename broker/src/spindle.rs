@@ -1,0 +1,306 @@
+//! One disk: the thread that writes it, the thread that reads it cold, and what the core thread knows of both.
+//!
+//! The core pushes operations in the order in which its machines decided them; they reach the disk in that order, and
+//! what became of each comes back, group by group, as [`Event`]s. Nothing here decides anything. Only this file and its
+//! neighbours call the store while the node serves.
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use model::{DiskUuid, LeaderEpoch, Offset, Term};
+use node::partition;
+use node::sitelog::Index;
+use site::ClockSource;
+use store::{Config, LinuxIo, Stats, View};
+use tokio::sync::mpsc;
+
+use crate::histogram::Histogram;
+
+pub(crate) mod open;
+mod range;
+mod reader;
+mod writer;
+
+pub(crate) use range::{FileRange, Located};
+pub(crate) use reader::{Find, Pace, Reader};
+pub(crate) use store::{Append, Op, PartIx};
+
+/// Operations that may wait for one disk before sockets are read no further: with the largest table of a group that is
+/// 32 groups of work, at 120 B each 4 MiB.
+const WAITING_MAX: usize = 32 * 1024;
+
+/// What an operation's outcome means to the core thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// Batches up to `end` of this replica.
+    Durable { replica: usize, end: Offset },
+    /// The replica's EPOCH record.
+    Epoch { replica: usize, epoch: LeaderEpoch },
+    /// The replica's LOG_START record.
+    LogStart { replica: usize, offset: Offset },
+    /// The replica left the disk: its number here may be used again.
+    Gone { replica: usize },
+    /// The site log's HARDSTATE.
+    HardState { term: Term },
+    /// A SITE_ENTRY.
+    SiteEntry { index: Index },
+    /// A SITE_SNAPSHOT was queued; it is durable when [`Event::Snapshot`] says so.
+    SiteSnapshot { index: Index },
+    /// The last operation of an orderly stop.
+    Clean,
+    /// Nobody waits.
+    Nothing,
+}
+
+/// What a disk's writer tells the core thread.
+pub(crate) enum Event {
+    /// A group is durable, or an operation behind a failure never will be.
+    Done {
+        disk: usize,
+        outcomes: Vec<(After, store::Outcome)>,
+        took: Option<Duration>,
+    },
+    /// The site log's snapshot up to this index lies in a checkpoint.
+    Snapshot { index: Index },
+    /// The disk failed; operations in its queue come back as failed. `out`: it is not tried again.
+    Failed {
+        disk: usize,
+        error: String,
+        out: bool,
+    },
+    /// The disk was recovered in process.
+    Back {
+        disk: usize,
+        recovered: Box<store::Recovered>,
+        view: Arc<View<LinuxIo>>,
+    },
+    /// The disk stopped in order.
+    Stopped { disk: usize },
+}
+
+/// How a disk does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Condition {
+    Serving,
+    /// A write or sync failed; it is opened again after a pause.
+    Failed,
+    /// It failed too often: an operator must look.
+    Out,
+}
+
+/// What both threads share.
+struct Shared {
+    pending: Mutex<Pending>,
+    wake: Condvar,
+    /// Length of `Pending::ops`, for whoever only wants to know whether something waits.
+    waiting: AtomicUsize,
+    /// When the group or step that is under way began, on [`crate::clock`]; 0: none is.
+    busy_since: AtomicU64,
+    stats: Mutex<Stats>,
+    pace: Arc<Pace>,
+    clock: ClockSource,
+}
+
+#[derive(Default)]
+struct Pending {
+    ops: Vec<(Op, After)>,
+    stop: bool,
+}
+
+/// The core thread's end of a disk.
+pub(crate) struct Spindle {
+    shared: Arc<Shared>,
+    staged: RefCell<Vec<(Op, After)>>,
+    view: RefCell<Option<Arc<View<LinuxIo>>>>,
+    reader: Reader,
+    next_part: Cell<u32>,
+    condition: Cell<Condition>,
+    failures: Cell<u64>,
+    /// From taking a group to its flush.
+    pub(crate) commit: Histogram,
+    /// Where it lies.
+    pub(crate) path: PathBuf,
+    pub(crate) uuid: DiskUuid,
+    pub(crate) use_bytes: u64,
+    pub(crate) journal_bytes: u64,
+    pub(crate) config: Config,
+}
+
+impl Spindle {
+    /// Starts the threads of an opened disk; `at` is its place among the node's.
+    pub(crate) fn start(
+        at: usize,
+        opened: open::Opened,
+        clock: ClockSource,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> std::io::Result<Self> {
+        let open::Opened {
+            place,
+            disk,
+            recovered,
+            use_bytes,
+        } = opened;
+        let view = disk.view();
+        let pace = Arc::new(Pace::default());
+        let shared = Arc::new(Shared {
+            pending: Mutex::default(),
+            wake: Condvar::new(),
+            waiting: AtomicUsize::new(0),
+            busy_since: AtomicU64::new(0),
+            stats: Mutex::new(disk.stats()),
+            pace: pace.clone(),
+            clock,
+        });
+        let spindle = Self {
+            staged: RefCell::default(),
+            reader: Reader::start(at, view.clone(), pace)?,
+            view: RefCell::new(Some(view)),
+            next_part: Cell::new(recovered.next_part.0),
+            condition: Cell::new(Condition::Serving),
+            failures: Cell::new(0),
+            commit: Histogram::default(),
+            path: place.path.clone(),
+            uuid: recovered.superblock.disk,
+            use_bytes,
+            journal_bytes: recovered.superblock.journal_bytes,
+            config: place.config,
+            shared: shared.clone(),
+        };
+        let meta = recovered.superblock.meta;
+        let writer = writer::Writer::new(at, meta, place, shared, events);
+        std::thread::Builder::new()
+            .name(format!("disk{at}-write"))
+            .spawn(move || writer.run(disk))?;
+        Ok(spindle)
+    }
+
+    /// Puts an operation behind the others; it leaves for the disk at the next [`Spindle::flush`].
+    pub(crate) fn push(&self, op: Op, after: After) {
+        self.staged.borrow_mut().push((op, after));
+    }
+
+    /// Hands what was pushed to the writer thread.
+    pub(crate) fn flush(&self) {
+        let mut staged = self.staged.borrow_mut();
+        if staged.is_empty() {
+            return;
+        }
+        let mut pending = self.shared.lock();
+        pending.ops.append(&mut staged);
+        self.shared
+            .waiting
+            .store(pending.ops.len(), Ordering::Relaxed);
+        drop(pending);
+        self.shared.wake.notify_one();
+    }
+
+    /// Whether so much waits that clients should not be read further.
+    pub(crate) fn crowded(&self) -> bool {
+        self.waiting() >= WAITING_MAX
+    }
+
+    /// Operations that the writer has not taken yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.waiting.load(Ordering::Relaxed)
+    }
+
+    /// A number for a replica that was never on this disk.
+    pub(crate) fn next_part(&self) -> PartIx {
+        let next = self.next_part.get();
+        self.next_part.set(next + 1);
+        PartIx(next)
+    }
+
+    /// What can be read; None while the disk is out of service.
+    pub(crate) fn view(&self) -> Option<Arc<View<LinuxIo>>> {
+        self.view.borrow().clone()
+    }
+
+    /// The thread that reads cold.
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    pub(crate) fn condition(&self) -> Condition {
+        self.condition.get()
+    }
+
+    /// Times that it failed since the start.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.get()
+    }
+
+    /// What the store counted.
+    pub(crate) fn stats(&self) -> Stats {
+        *self
+            .shared
+            .stats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long the write that is under way has taken so far.
+    pub(crate) fn busy_for(&self) -> Duration {
+        match self.shared.busy_since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => crate::clock::now().since(model::Instant(since)),
+        }
+    }
+
+    /// The disk failed: nothing of it can be read until [`Spindle::back`].
+    pub(crate) fn failed(&self, out: bool) {
+        self.condition.set(if out {
+            Condition::Out
+        } else {
+            Condition::Failed
+        });
+        self.failures.set(self.failures.get() + 1);
+        self.view.borrow_mut().take();
+        self.reader.detach();
+    }
+
+    /// The disk was opened again.
+    pub(crate) fn back(&self, recovered: &store::Recovered, view: Arc<View<LinuxIo>>) {
+        self.condition.set(Condition::Serving);
+        self.next_part
+            .set(self.next_part.get().max(recovered.next_part.0));
+        self.reader.attach(view.clone());
+        self.view.replace(Some(view));
+    }
+
+    /// Ends in order: what was pushed is written, then the clean mark; [`Event::Stopped`] follows.
+    pub(crate) fn stop(&self) {
+        self.push(Op::Clean, After::Clean);
+        self.flush();
+        self.shared.lock().stop = true;
+        self.shared.wake.notify_one();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        // The lock guards a queue that every statement leaves whole.
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A replica as its disk has it, in its machine's words.
+pub(crate) fn recovered(replica: &store::Replica) -> partition::Recovered {
+    partition::Recovered {
+        log_start: replica.log_start,
+        end: replica.end,
+        high_watermark: replica.high_watermark,
+        accepted_epoch: replica.accepted_epoch,
+        epochs: replica
+            .epochs
+            .iter()
+            .map(|(epoch, start)| partition::EpochStart {
+                epoch: *epoch,
+                start: *start,
+            })
+            .collect(),
+    }
+}

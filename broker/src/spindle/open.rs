@@ -1,0 +1,583 @@
+//! Finds a node's disks, makes the blank ones, and refuses what would found a new site beside old data.
+//!
+//! A node is empty only if every disk it can see is blank or FRESH (L1.8). A blank data disk beside a meta disk that
+//! holds a site is a replacement; a blank meta disk beside disks that hold data founds nothing: the node stops, names
+//! the disks and says how to go on.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use model::{Incarnation, NodeId, SiteUuid};
+use site::{Node, Place, Site};
+use store::{
+    Config, Disk, DiskState, FormatConfig, LinuxIo, OpenError, Superblock, read_superblock,
+};
+use thiserror::Error;
+
+use crate::lock::DiskLock;
+
+/// Files of a disk whose making was cut short; superblocks come last.
+const OWN_NAMES: [&str; 5] = ["SUPER.a", "SUPER.b", "journal", "ckpt.a", "ckpt.b"];
+/// All disks together may hold this part of memory in batches that are not written out yet.
+const DIRTY_PART: u64 = 4;
+
+/// One disk of the node's, opened: its ring is replayed.
+pub(crate) struct Opened {
+    pub(crate) place: DiskPlace,
+    pub(crate) disk: Disk<LinuxIo>,
+    pub(crate) recovered: store::Recovered,
+    /// Bytes of it that are ours.
+    pub(crate) use_bytes: u64,
+}
+
+/// Where a disk lies and how it is used; enough to open it again.
+#[derive(Clone, Debug)]
+pub(crate) struct DiskPlace {
+    pub(crate) path: PathBuf,
+    pub(crate) journal: Option<PathBuf>,
+    pub(crate) journal_bytes: u64,
+    pub(crate) config: Config,
+    /// Taken when the disk is opened; every copy of the place holds it.
+    pub(crate) lock: Option<Arc<DiskLock>>,
+}
+
+/// Why the node's disks can't be used.
+#[derive(Debug, Error)]
+pub(crate) enum Fault {
+    /// Named by what only the appliance can look up.
+    #[error("{0}: on a Linux host a disk is named by its directory (`path = ...`)")]
+    NotAPath(String),
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{path}: {source}")]
+    Disk { path: PathBuf, source: OpenError },
+    /// It holds something that is not a disk of ours.
+    #[error(
+        "{path} holds {found}, which is no disk of Howdah's: choose an empty directory, or `howdah format --erase` it"
+    )]
+    Foreign { path: PathBuf, found: String },
+    #[error("{path} is in use by another howdah that runs")]
+    InUse { path: PathBuf },
+    #[error("{path} is a disk of node {found}, this is node {wanted}")]
+    OtherNode {
+        path: PathBuf,
+        found: u32,
+        wanted: u32,
+    },
+    #[error(
+        "{path} belongs to another life of this node than {meta}: it was moved here, or the meta disk was replaced"
+    )]
+    OtherIncarnation { path: PathBuf, meta: PathBuf },
+    #[error("{first} and {second} both say that they are the meta disk")]
+    TwoMetaDisks { first: PathBuf, second: PathBuf },
+    /// L1.8.
+    #[error(
+        "the meta disk {meta} is blank, but {holding} hold data: starting would found a new site beside it. \
+         Bring the old meta disk back, or take the data over with `howdah adopt {holding}`"
+    )]
+    MetaLost { meta: PathBuf, holding: String },
+}
+
+impl Fault {
+    /// Refused to protect data, rather than a fault of the machine or of the site file.
+    pub(crate) const fn protects(&self) -> bool {
+        matches!(
+            self,
+            Self::Foreign { .. }
+                | Self::InUse { .. }
+                | Self::OtherNode { .. }
+                | Self::OtherIncarnation { .. }
+                | Self::TwoMetaDisks { .. }
+                | Self::MetaLost { .. }
+        )
+    }
+}
+
+/// What lies in a disk's directory.
+pub(crate) enum Held {
+    /// Nothing, or a making that was cut short.
+    Blank,
+    Formatted(Box<Superblock>),
+}
+
+/// Where each disk of `node` lies, in the order of the site file; the first is the meta disk.
+pub(crate) fn places(node: &Node, data: &Path) -> Result<Vec<DiskPlace>, Fault> {
+    let path_of = |place: &Place| match place {
+        Place::Path(path) => Ok(data.join(path)),
+        named => Err(Fault::NotAPath(named.to_string())),
+    };
+    node.disks
+        .iter()
+        .map(|disk| {
+            Ok(DiskPlace {
+                path: path_of(&disk.place)?,
+                journal: disk.journal.place.as_ref().map(path_of).transpose()?,
+                journal_bytes: disk.journal.bytes,
+                config: Config {
+                    preallocate: disk.ahead(),
+                    ..Config::default()
+                },
+                lock: None,
+            })
+        })
+        .collect()
+}
+
+/// Opens every disk of the site's `node`, meta disk first, making those that are blank.
+pub(crate) fn open_all(site: &Site, node: usize, data: &Path) -> Result<Vec<Opened>, Fault> {
+    let own = &site.nodes[node];
+    let mut places = places(own, data)?;
+    let id = NodeId(own.id);
+    let mut held = places.iter().map(look).collect::<Result<Vec<_>, _>>()?;
+    let holds = |held: &Held| matches!(held, Held::Formatted(superblock) if !fresh(superblock));
+    if !held.iter().any(holds) {
+        // Empty (L1.8): what an earlier first start made and never used is made anew, all of one incarnation.
+        held.iter_mut().for_each(|held| *held = Held::Blank);
+    }
+    let meta = found_meta(&places, &held, id)?;
+    let dirty_bytes_max = memory_bytes() / DIRTY_PART / places.len() as u64;
+    let mut opened = Vec::with_capacity(places.len());
+    // The meta disk first: what is made beside it belongs to its incarnation.
+    let mut order: Vec<usize> = (0..places.len()).collect();
+    order.sort_by_key(|at| *at != meta);
+    let mut identity: Option<(Incarnation, SiteUuid)> = None;
+    for at in order {
+        let place = &mut places[at];
+        let io = open_io(place)?;
+        place.lock = Some(lock(&place.path)?);
+        let superblock = match &held[at] {
+            Held::Formatted(superblock) => (**superblock).clone(),
+            Held::Blank => make(place, &io, id, at == meta, identity)?,
+        };
+        if let Some((incarnation, _)) =
+            identity.filter(|(incarnation, _)| *incarnation != superblock.incarnation)
+        {
+            tracing::debug!(?incarnation, found = ?superblock.incarnation, "another incarnation");
+            return Err(Fault::OtherIncarnation {
+                path: place.path.clone(),
+                meta: opened_path(&opened),
+            });
+        }
+        identity = identity.or(Some((superblock.incarnation, superblock.site)));
+        let disk_free = fs_bytes(&place.path)?;
+        let use_bytes = own.disks[at].usage.resolve(disk_free.free, disk_free.held);
+        place.config.use_bytes =
+            site::quota::DiskSpace::of(use_bytes, journal_on_disk(place)).extent_bytes();
+        place.config.dirty_bytes_max = dirty_bytes_max;
+        let (mut disk, mut recovered) =
+            Disk::open(io, place.config).map_err(|source| Fault::Disk {
+                path: place.path.clone(),
+                source,
+            })?;
+        join(&mut disk, &mut recovered, &mut identity).map_err(|source| Fault::Io {
+            path: place.path.clone(),
+            source: io::Error::other(source.to_string()),
+        })?;
+        opened.push(Opened {
+            place: place.clone(),
+            disk,
+            recovered,
+            use_bytes,
+        });
+    }
+    Ok(opened)
+}
+
+/// A blank disk becomes the site's: the meta disk of an empty node draws the site's identity, the others take it from
+/// there, meta disk first, so that a cut in between leaves a FRESH disk beside a meta disk and not the reverse.
+fn join(
+    disk: &mut Disk<LinuxIo>,
+    recovered: &mut store::Recovered,
+    identity: &mut Option<(Incarnation, SiteUuid)>,
+) -> Result<(), store::DiskError> {
+    if !matches!(
+        recovered.superblock.state,
+        DiskState::Fresh | DiskState::Replacement
+    ) {
+        return Ok(());
+    }
+    let drawn = identity.map_or(SiteUuid::default(), |(_, site)| site);
+    let site = if drawn == SiteUuid::default() {
+        SiteUuid(crate::random::uuid())
+    } else {
+        drawn
+    };
+    // On a site of one nobody holds a copy to catch up from: a replacement counts at once.
+    disk.set_identity(site, DiskState::Member)?;
+    recovered.superblock = disk.superblock().clone();
+    *identity = Some((recovered.superblock.incarnation, site));
+    Ok(())
+}
+
+fn opened_path(opened: &[Opened]) -> PathBuf {
+    opened
+        .first()
+        .map(|meta| meta.place.path.clone())
+        .unwrap_or_default()
+}
+
+/// The file-level door to a disk.
+pub(crate) fn open_io(place: &DiskPlace) -> Result<LinuxIo, Fault> {
+    fs::create_dir_all(&place.path)
+        .and_then(|()| LinuxIo::new(&place.path, place.journal.clone()))
+        .map_err(|source| Fault::Io {
+            path: place.path.clone(),
+            source,
+        })
+}
+
+fn lock(path: &Path) -> Result<Arc<DiskLock>, Fault> {
+    DiskLock::take(path)
+        .map(Arc::new)
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => Fault::InUse {
+                path: path.to_owned(),
+            },
+            _ => Fault::Io {
+                path: path.to_owned(),
+                source,
+            },
+        })
+}
+
+/// Which place holds the meta disk, or shall.
+pub(crate) fn found_meta(
+    places: &[DiskPlace],
+    held: &[Held],
+    node: NodeId,
+) -> Result<usize, Fault> {
+    let mut meta = None;
+    for (at, held) in held.iter().enumerate() {
+        let Held::Formatted(superblock) = held else {
+            continue;
+        };
+        if superblock.node != node {
+            let path = places[at].path.clone();
+            return Err(Fault::OtherNode {
+                path,
+                found: superblock.node.0,
+                wanted: node.0,
+            });
+        }
+        if superblock.meta && !fresh(superblock) {
+            if let Some(first) = meta.replace(at) {
+                let path = |at: usize| places[at].path.clone();
+                return Err(Fault::TwoMetaDisks {
+                    first: path(first),
+                    second: path(at),
+                });
+            }
+        }
+    }
+    if let Some(meta) = meta {
+        return Ok(meta);
+    }
+    let holding: Vec<String> = places
+        .iter()
+        .zip(held)
+        .filter(|(_, held)| matches!(held, Held::Formatted(superblock) if !fresh(superblock)))
+        .map(|(place, _)| place.path.display().to_string())
+        .collect();
+    if holding.is_empty() {
+        return Ok(0);
+    }
+    Err(Fault::MetaLost {
+        meta: places[0].path.clone(),
+        holding: holding.join(" "),
+    })
+}
+
+pub(crate) fn look(place: &DiskPlace) -> Result<Held, Fault> {
+    let fault = |source| Fault::Io {
+        path: place.path.clone(),
+        source,
+    };
+    let mut names = match fs::read_dir(&place.path) {
+        Ok(entries) => entries
+            .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(fault)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Held::Blank),
+        Err(error) => return Err(fault(error)),
+    };
+    names.sort();
+    // A file system's own, in a directory that is its root.
+    names.retain(|name| name != "lost+found");
+    if names.is_empty() {
+        return Ok(Held::Blank);
+    }
+    let superblock = LinuxIo::new(&place.path, place.journal.clone())
+        .map_err(fault)
+        .map(|io| read_superblock(&io))?;
+    match superblock {
+        Ok((superblock, _)) => Ok(Held::Formatted(Box::new(superblock))),
+        Err(OpenError::NoSuperblock { .. }) if half_made(&place.path, &names).map_err(fault)? => {
+            Ok(Held::Blank)
+        }
+        Err(OpenError::NoSuperblock { a, b }) => match names.iter().find(|name| !ours(name)) {
+            Some(foreign) => Err(Fault::Foreign {
+                path: place.path.clone(),
+                found: format!("'{foreign}'"),
+            }),
+            None => Err(Fault::Disk {
+                path: place.path.clone(),
+                source: OpenError::NoSuperblock { a, b },
+            }),
+        },
+        Err(source) => Err(Fault::Disk {
+            path: place.path.clone(),
+            source,
+        }),
+    }
+}
+
+fn ours(name: &str) -> bool {
+    name == "ext" || OWN_NAMES.contains(&name)
+}
+
+/// Whether this is what a format that was cut short leaves: our names only, no extent, no byte in a superblock.
+fn half_made(path: &Path, names: &[String]) -> io::Result<bool> {
+    if !names.iter().all(|name| ours(name)) {
+        return Ok(false);
+    }
+    if names.iter().any(|name| name == "ext") {
+        for directory in fs::read_dir(path.join("ext"))? {
+            if fs::read_dir(directory?.path())?.next().is_some() {
+                return Ok(false);
+            }
+        }
+    }
+    for name in ["SUPER.a", "SUPER.b"] {
+        match fs::read(path.join(name)) {
+            Ok(bytes) if bytes.iter().any(|byte| *byte != 0) => return Ok(false),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
+
+pub(crate) fn make(
+    place: &DiskPlace,
+    io: &LinuxIo,
+    node: NodeId,
+    meta: bool,
+    identity: Option<(Incarnation, SiteUuid)>,
+) -> Result<Superblock, Fault> {
+    let site = identity.map_or(SiteUuid::default(), |(_, site)| site);
+    let config = FormatConfig {
+        node,
+        incarnation: identity.map(|(incarnation, _)| incarnation),
+        site,
+        meta,
+        replacement: site != SiteUuid::default(),
+        journal_bytes: place.journal_bytes,
+        journal_apart: place.journal.is_some(),
+    };
+    tracing::info!(disk = %place.path.display(), journal_bytes = place.journal_bytes, "formatting");
+    Disk::format(io, &config).map_err(|source| Fault::Disk {
+        path: place.path.clone(),
+        source,
+    })
+}
+
+/// Bytes of the ring that lie in the disk's own file system.
+pub(crate) const fn journal_on_disk(place: &DiskPlace) -> u64 {
+    if place.journal.is_some() {
+        0
+    } else {
+        place.journal_bytes
+    }
+}
+
+struct FsBytes {
+    /// What an unprivileged writer may still take.
+    free: u64,
+    /// What the disk's directory holds already.
+    held: u64,
+}
+
+fn fs_bytes(path: &Path) -> Result<FsBytes, Fault> {
+    let fault = |source: io::Error| Fault::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let stat = rustix::fs::statvfs(path).map_err(|errno| fault(errno.into()))?;
+    Ok(FsBytes {
+        free: stat.f_bavail * stat.f_frsize,
+        held: held_bytes(path).map_err(fault)?,
+    })
+}
+
+/// Bytes of blocks below `path`; two levels of directories are all that a disk has.
+fn held_bytes(path: &Path) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let mut bytes = 0;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        // st_blocks counts 512 B whatever the file system's own blocks are (stat(2)).
+        bytes += metadata.blocks() * 512;
+        if metadata.is_dir() && entry.file_name() != "lost+found" {
+            bytes += held_bytes(&entry.path())?;
+        }
+    }
+    Ok(bytes)
+}
+
+/// Memory of the machine, or what a control group leaves of it is not asked: the kernel's write-back knows neither.
+fn memory_bytes() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram * u64::from(info.mem_unit)
+}
+
+/// Whether the disk was never part of a site.
+pub(crate) fn fresh(superblock: &Superblock) -> bool {
+    superblock.state == DiskState::Fresh && superblock.site == SiteUuid::default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// A directory that goes with the test.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path =
+                std::env::temp_dir().join(format!("howdah-open-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn two_disks() -> Site {
+        let text = "[site]\nname = \"x\"\n[[node]]\nname = \"a\"\naddress = \"127.0.0.1\"\n\
+            disk = [{ path = \"one\", use = \"1GiB\", journal = \"32MiB\" }, { path = \"two\", use = \"1GiB\", journal = \"32MiB\" }]\n";
+        site::parse(text, "x.toml").unwrap()
+    }
+
+    fn open(scratch: &Scratch) -> Result<Vec<Superblock>, Fault> {
+        let opened = open_all(&two_disks(), 0, &scratch.0)?;
+        Ok(opened
+            .into_iter()
+            .map(|it| it.recovered.superblock)
+            .collect())
+    }
+
+    #[test]
+    fn an_empty_node_is_founded_once() {
+        let scratch = Scratch::new("once");
+        let first = open(&scratch).unwrap();
+        assert!(
+            first[0].meta && !first[1].meta,
+            "the first disk of the site file is the meta disk"
+        );
+        assert_eq!(first[0].site, first[1].site);
+        assert!(first[0].site != SiteUuid::default());
+        let second = open(&scratch).unwrap();
+        assert_eq!(
+            (first[0].site, first[0].disk),
+            (second[0].site, second[0].disk),
+            "the second start founds nothing"
+        );
+        assert_eq!(first[1].disk, second[1].disk);
+    }
+
+    #[test]
+    fn a_blank_data_disk_is_a_replacement() {
+        let scratch = Scratch::new("data");
+        let before = open(&scratch).unwrap();
+        fs::remove_dir_all(scratch.0.join("two")).unwrap();
+        let after = open(&scratch).unwrap();
+        assert_eq!(
+            (before[0].disk, before[0].site),
+            (after[0].disk, after[0].site)
+        );
+        assert_eq!(
+            (after[1].site, after[1].incarnation),
+            (before[0].site, before[0].incarnation)
+        );
+        assert_ne!(
+            before[1].disk, after[1].disk,
+            "another disk has another name"
+        );
+    }
+
+    #[test]
+    fn a_blank_meta_disk_founds_nothing_beside_data() {
+        let scratch = Scratch::new("meta");
+        open(&scratch).unwrap();
+        fs::remove_dir_all(scratch.0.join("one")).unwrap();
+        let fault = open(&scratch).unwrap_err();
+        assert!(
+            matches!(fault, Fault::MetaLost { .. }) && fault.protects(),
+            "{fault}"
+        );
+        assert!(
+            fault.to_string().contains("two") && fault.to_string().contains("howdah adopt"),
+            "{fault}"
+        );
+        assert!(!scratch.0.join("one").exists(), "nothing was made");
+    }
+
+    #[test]
+    fn what_is_not_ours_is_left_alone() {
+        let scratch = Scratch::new("foreign");
+        fs::create_dir(scratch.0.join("one")).unwrap();
+        fs::write(scratch.0.join("one/letters.txt"), "dear").unwrap();
+        let fault = open(&scratch).unwrap_err();
+        assert!(fault.to_string().contains("letters.txt"), "{fault}");
+        assert_eq!(
+            fs::read(scratch.0.join("one/letters.txt")).unwrap(),
+            b"dear"
+        );
+    }
+
+    #[test]
+    fn a_making_that_was_cut_short_is_made_anew() {
+        let scratch = Scratch::new("cut");
+        fs::create_dir_all(scratch.0.join("one/ext")).unwrap();
+        fs::write(scratch.0.join("one/journal"), [0; 4096]).unwrap();
+        fs::write(scratch.0.join("one/SUPER.a"), [0; 4096]).unwrap();
+        open(&scratch).unwrap();
+        // But two rotten superblocks beside extents are a disk that lost its name.
+        for name in ["SUPER.a", "SUPER.b"] {
+            fs::write(scratch.0.join("one").join(name), [7; 4096]).unwrap();
+        }
+        fs::create_dir_all(scratch.0.join("one/ext/00")).unwrap();
+        fs::write(scratch.0.join("one/ext/00/00000000.e"), [0; 4096]).unwrap();
+        assert!(
+            open(&scratch)
+                .unwrap_err()
+                .to_string()
+                .contains("superblock")
+        );
+    }
+
+    #[test]
+    fn another_nodes_disk_is_refused() {
+        let scratch = Scratch::new("other");
+        let one = Scratch::new("other-too");
+        open(&scratch).unwrap();
+        open(&one).unwrap();
+        fs::remove_dir_all(scratch.0.join("two")).unwrap();
+        fs::rename(one.0.join("two"), scratch.0.join("two")).unwrap();
+        assert!(matches!(
+            open(&scratch).unwrap_err(),
+            Fault::OtherIncarnation { .. }
+        ));
+    }
+}

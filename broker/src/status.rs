@@ -1,0 +1,158 @@
+//! What the node says of itself: one value, shown as `/status`, drawn on the page, and encoded for Prometheus.
+
+use serde::Serialize;
+
+use crate::core::Core;
+use crate::histogram::Histogram;
+
+/// The whole state, as of one moment.
+#[derive(Debug, Serialize)]
+pub(crate) struct Status {
+    pub(crate) product: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) site: Site,
+    pub(crate) node: Node,
+    pub(crate) connections: Connections,
+    pub(crate) traffic: Traffic,
+    pub(crate) partitions: Partitions,
+    pub(crate) disks: Vec<Disk>,
+    pub(crate) topics: Vec<Topic>,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) memory: Vec<Pool>,
+    pub(crate) requests: Vec<Requests>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Site {
+    pub(crate) name: String,
+    pub(crate) cluster_id: String,
+    /// SHA-256 of the site, in hexadecimal.
+    pub(crate) digest: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Node {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    pub(crate) ready: bool,
+    pub(crate) not_ready: Vec<String>,
+    pub(crate) uptime_s: u64,
+    pub(crate) term: u64,
+    pub(crate) clock_trusted: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Connections {
+    pub(crate) open: usize,
+    pub(crate) max: usize,
+    pub(crate) failed: u64,
+    pub(crate) frames_refused: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Traffic {
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) batches_in: u64,
+    pub(crate) records_in: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Partitions {
+    pub(crate) count: usize,
+    pub(crate) offline: usize,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Disk {
+    pub(crate) path: String,
+    pub(crate) uuid: String,
+    /// `serving`, `recovering`, `failed` or `suspect`.
+    pub(crate) state: String,
+    pub(crate) use_bytes: u64,
+    pub(crate) reserved_bytes: u64,
+    pub(crate) journal_bytes: u64,
+    pub(crate) journal_used_bytes: u64,
+    pub(crate) dirty_bytes: u64,
+    pub(crate) queue_ops: usize,
+    pub(crate) groups: u64,
+    pub(crate) flushes: u64,
+    pub(crate) checkpoints: u64,
+    pub(crate) failures: u64,
+    pub(crate) commit_p50_ms: f64,
+    pub(crate) commit_p99_ms: f64,
+    pub(crate) commit_worst_ms: f64,
+    #[serde(skip)]
+    pub(crate) commit: Latency,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Topic {
+    pub(crate) name: String,
+    pub(crate) partitions: usize,
+    /// Offsets between log start and high watermark, all partitions together.
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
+    pub(crate) quota_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Group {
+    pub(crate) id: String,
+    pub(crate) state: String,
+    pub(crate) members: usize,
+    pub(crate) lag: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Pool {
+    pub(crate) pool: String,
+    pub(crate) used_bytes: u64,
+    pub(crate) bytes_max: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Requests {
+    pub(crate) api: String,
+    pub(crate) count: u64,
+    pub(crate) errors: u64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    #[serde(skip)]
+    pub(crate) latency: Latency,
+}
+
+/// A histogram's content, for Prometheus.
+#[derive(Debug, Default)]
+pub(crate) struct Latency {
+    pub(crate) sum_s: f64,
+    pub(crate) count: u64,
+    /// Upper ends in seconds, and how many durations each bucket alone holds.
+    pub(crate) buckets: Vec<(f64, u64)>,
+}
+
+impl Latency {
+    pub(crate) fn of(histogram: &Histogram) -> Self {
+        let mut before = 0;
+        let buckets = histogram
+            .octaves()
+            .map(|(end, up_to)| {
+                let own = up_to - before;
+                before = up_to;
+                (end.as_secs_f64(), own)
+            })
+            .collect();
+        Self {
+            sum_s: histogram.sum().as_secs_f64(),
+            count: before,
+            buckets,
+        }
+    }
+}
+
+impl Status {
+    /// Reads the node's state; walks every partition once.
+    pub(crate) fn of(core: &Core) -> Self {
+        core.status()
+    }
+}

@@ -1,0 +1,111 @@
+//! The one place where a client's socket is touched: reads into our buffers, writes, and `sendfile`.
+//!
+//! A TLS variant will stand beside the plain one here, so nothing above sees a descriptor.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use rustix::net::SendFlags;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// A peer that takes no byte of an answer for this long is closed: it pins extents and memory.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
+/// Bytes handed to one `sendfile` call, so that one fast reader doesn't keep the core thread from the others.
+pub(crate) const SENDFILE_TURN_BYTES: usize = 256 * 1024;
+
+/// A connected client.
+pub(crate) struct Stream {
+    socket: TcpStream,
+    host: IpAddr,
+}
+
+impl Stream {
+    pub(crate) fn new(socket: TcpStream, host: IpAddr) -> Self {
+        // Answers are written whole; waiting for more bytes to fill a segment would only delay acknowledgements.
+        // A socket that refuses the option still works.
+        let _ = socket.set_nodelay(true);
+        Self { socket, host }
+    }
+
+    pub(crate) fn host(&self) -> IpAddr {
+        self.host
+    }
+
+    /// Waits for bytes and appends what fits into `buffer`'s spare capacity, which the caller has made, at most
+    /// `bytes_max`; 0 is the end.
+    pub(crate) async fn read_some(
+        &self,
+        buffer: &mut BytesMut,
+        bytes_max: usize,
+    ) -> io::Result<usize> {
+        let room = bytes_max.min(buffer.capacity() - buffer.len());
+        loop {
+            self.socket.readable().await?;
+            match self.socket.try_read_buf(&mut buffer.limit(room)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Writes all of `bytes`; fails if the peer takes none for 30 s. With `more` the last segment may wait for what the
+    /// next call brings, so that an answer's head does not travel alone.
+    pub(crate) async fn write_all(&self, mut bytes: &[u8], more: bool) -> io::Result<()> {
+        let flags = if more {
+            SendFlags::MORE | SendFlags::NOSIGNAL
+        } else {
+            SendFlags::NOSIGNAL
+        };
+        while !bytes.is_empty() {
+            let written = self.socket.try_io(Interest::WRITABLE, || {
+                rustix::net::send(self.socket.as_fd(), bytes, flags).map_err(io::Error::from)
+            });
+            match written {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends up to one turn of the file's range by `sendfile`; returns the bytes taken, at least 1.
+    pub(crate) async fn send_file(
+        &self,
+        file: BorrowedFd<'_>,
+        position: u64,
+        bytes: usize,
+    ) -> io::Result<usize> {
+        loop {
+            let mut from = position;
+            let turn = bytes.min(SENDFILE_TURN_BYTES);
+            let sent = self.socket.try_io(Interest::WRITABLE, || {
+                rustix::fs::sendfile(self.socket.as_fd(), file, Some(&mut from), turn)
+                    .map_err(io::Error::from)
+            });
+            match sent {
+                // The range was checked against the extent: an early end is a file cut from outside.
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                result => return result,
+            }
+        }
+    }
+
+    async fn writable(&self) -> io::Result<()> {
+        timeout(WRITE_STALL_MAX, self.socket.writable())
+            .await
+            .unwrap_or_else(|_| {
+                Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the peer takes no bytes",
+                ))
+            })
+    }
+}
