@@ -41,9 +41,14 @@ CLIENTS = [
     ("kafkajs", lambda: node("kafkajs.js"), (), False),
     ("platformatic", lambda: node("platformatic.js"), ("repeats",), False),
     ("franz-go", lambda: [machine.go("franz")], (), False),
+    ("sarama", lambda: [machine.go("sarama")], (), False),
+    ("rdkafka", lambda: [machine.rust("rdkafka")], (), True),
+    ("rskafka", lambda: [machine.rust("rskafka")], ("no-rebalance", "no-idempotence"), True),
     ("java-4.3.1", lambda: java("4.3.1"), (), False),
     ("java-3.9.1", lambda: java("3.9.1"), (), False),
 ]
+# The same for --all only.
+HEAVY_MODULES = ["clients.apps"]
 # Folders whose modules have `TESTS`: (name, function(broker, schemas)).
 MODULES = [
     "behaviours.doors",
@@ -135,7 +140,7 @@ def main():
         return 0
     begin = time.monotonic()
     with brokers.Broker() as broker:
-        for module in MODULES:
+        for module in MODULES + (HEAVY_MODULES if options.all or options.words else []):
             for name, test in importlib.import_module(module).TESTS:
                 report.run(name, lambda: test(ready(broker), schemas))
         for name, command, traits, heavy in CLIENTS:
