@@ -182,15 +182,19 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// An error unless every partition of a Produce answer says 0.
-pub(crate) fn check_produced(answer: &[u8]) -> io::Result<()> {
-    let mut fields = Fields(answer);
+/// A topic just made may not be led yet: UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER.
+const NOT_YET: [i16; 3] = [3, 5, 6];
+
+/// True when every partition of a Produce answer says 0, false when some say that they are not led yet, else an error.
+pub(crate) fn produced(answer: &[u8]) -> io::Result<bool> {
+    let (mut fields, mut all) = (Fields(answer), true);
     fields.i32()?;
     for _ in 0..fields.i32()? {
         fields.string()?;
         for _ in 0..fields.i32()? {
             let (partition, code) = (fields.i32()?, fields.i16()?);
-            if code != 0 {
+            all &= code == 0;
+            if code != 0 && !NOT_YET.contains(&code) {
                 return Err(io::Error::other(format!(
                     "produce to partition {partition}: error {code}"
                 )));
@@ -203,7 +207,7 @@ pub(crate) fn check_produced(answer: &[u8]) -> io::Result<()> {
             fields.string()?;
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 /// Calls `each` with (partition, error code, record bytes) of a Fetch answer.
@@ -318,8 +322,9 @@ mod tests {
             }
             out
         };
-        assert!(check_produced(&answer(0)).is_ok());
-        assert!(check_produced(&answer(56)).is_err());
-        assert!(check_produced(&answer(0)[..20]).is_err());
+        assert!(produced(&answer(0)).is_ok_and(|all| all));
+        assert!(produced(&answer(6)).is_ok_and(|all| !all));
+        assert!(produced(&answer(56)).is_err());
+        assert!(produced(&answer(0)[..20]).is_err());
     }
 }

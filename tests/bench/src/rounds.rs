@@ -38,6 +38,9 @@ pub(crate) struct Options {
     seed: u64,
 }
 
+/// Kafka takes seconds to lead a thousand new partitions.
+const LED_WITHIN_SECONDS: f64 = 60.0;
+
 pub(crate) fn run(options: &Options) -> io::Result<()> {
     let mut caller = Caller::connect(&options.address)?;
     let mut random = Random::new(options.seed);
@@ -45,20 +48,23 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     let mut all: Vec<u32> = (0..options.partitions).collect();
     let per_round = options.per_round.min(options.partitions) as usize;
     let fixed = protocol::produce(&options.topic, &all[..per_round], &batch);
-    let mut round = |caller: &mut Caller| -> io::Result<()> {
+    let mut round = |caller: &mut Caller| -> io::Result<bool> {
         if per_round == all.len() {
-            return protocol::check_produced(caller.ask(&fixed)?);
+            return protocol::produced(caller.ask(&fixed)?);
         }
         for i in 0..per_round {
             let other = i + random.below((all.len() - i) as u64) as usize;
             all.swap(i, other);
         }
         let frame = protocol::produce(&options.topic, &all[..per_round], &batch);
-        protocol::check_produced(caller.ask(&frame)?)
+        protocol::produced(caller.ask(&frame)?)
     };
+    // A fill has no warm-up, and its topic too may not be led yet.
     let warm = Instant::now();
-    while warm.elapsed() < Duration::from_secs_f64(options.warm_up) {
-        round(&mut caller)?;
+    while !round(&mut caller)? || warm.elapsed() < Duration::from_secs_f64(options.warm_up) {
+        if warm.elapsed() > Duration::from_secs_f64(options.warm_up + LED_WITHIN_SECONDS) {
+            return Err(io::Error::other("some partitions are led by nobody"));
+        }
     }
     println!("start");
     let (begin, mut latencies) = (Instant::now(), Latencies::default());
@@ -68,7 +74,9 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
         && options.bytes.is_none_or(|most| bytes < most)
     {
         let at = Instant::now();
-        round(&mut caller)?;
+        if !round(&mut caller)? {
+            return Err(io::Error::other("a partition lost its leader"));
+        }
         latencies.add(at.elapsed());
         bytes += round_bytes;
     }

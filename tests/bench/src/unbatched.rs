@@ -57,8 +57,8 @@ impl Producer {
         Ok(())
     }
 
-    /// True when a whole answer is there and was good.
-    fn read(&mut self) -> io::Result<bool> {
+    /// When a whole answer is there: whether it was good.
+    fn read(&mut self) -> io::Result<Option<bool>> {
         let mut buffer = [0; 512];
         loop {
             match self.stream.read(&mut buffer) {
@@ -68,15 +68,15 @@ impl Producer {
                     ));
                 }
                 Ok(more) => self.answer.extend_from_slice(&buffer[..more]),
-                Err(why) if why.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(why) => return Err(why),
             }
             if let Some(length) = self.answer.first_chunk() {
                 let length = u32::from_be_bytes(*length) as usize;
                 if self.answer.len() >= length + 4 {
-                    protocol::check_produced(&self.answer[4..])?;
+                    let good = protocol::produced(&self.answer[4..])?;
                     self.answer.clear();
-                    return Ok(true);
+                    return Ok(Some(good));
                 }
             }
         }
@@ -134,7 +134,10 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
         for event in &events {
             let producer = &mut producers[event.data.u64() as usize];
             producer.write()?;
-            if producer.read()? {
+            if let Some(good) = producer.read()? {
+                if !good && counted.is_some() {
+                    return Err(io::Error::other("a partition has no leader, or lost it"));
+                }
                 if let Some(latencies) = counted.as_deref_mut() {
                     latencies.add(producer.since.elapsed());
                 }
