@@ -27,6 +27,9 @@ impl Inner {
                 return core.end(Ended::SiteLog(fault.to_string()));
             }
         };
+        if self.controller && !self.founded {
+            self.place_missing();
+        }
         let mut out = Outbox::new();
         self.catalog.apply(&record, &mut out);
         self.catalog_effects(core, &mut out);
@@ -118,10 +121,35 @@ impl Inner {
         touched.insert(topic);
         match self.by_partition.get(&(topic, partition.0)) {
             Some(at) => self.todo.push_back(Todo::Partition(*at, input)),
+            // While the log comes by from long ago, a replica may not be made yet.
+            None if !self.controller => {}
             None => {
                 tracing::warn!(%topic, partition = partition.0, node = core.node_name(), "its disk is not here: nobody leads it")
             }
         }
+    }
+
+    /// Replicas that the log names and no disk has: their node ended before it made them. Only now is it known that
+    /// their topics were not deleted by a later entry.
+    fn place_missing(&mut self) {
+        let mut out = Outbox::new();
+        self.catalog.replicas_here(&mut out);
+        let mut touched = BTreeSet::new();
+        for effect in out.drain() {
+            let Effect::Replica {
+                topic,
+                partition,
+                replica,
+            } = effect
+            else {
+                continue;
+            };
+            if !self.by_partition.contains_key(&(topic, partition.0)) {
+                self.place(topic, partition, replica);
+                touched.insert(topic);
+            }
+        }
+        touched.into_iter().for_each(|topic| self.publish(topic));
     }
 
     /// A replica lies on a disk of this node from now on: as recovery found it there, or new.
@@ -155,6 +183,8 @@ impl Inner {
                     .expect("windows that were just encoded");
                 (row.part, spindle::recovered(&row))
             }
+            // The log comes by from long ago: see `place_missing`.
+            None if !self.controller => return,
             None => {
                 self.windows.remove(window);
                 let part = self.spindles[disk].next_part();

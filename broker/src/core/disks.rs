@@ -94,6 +94,8 @@ impl Inner {
             // The disk failed or was not there any more: what waits is told with the disk's failure.
             (After::Gone { replica }, _) => {
                 self.replicas.try_remove(replica);
+                // Nobody waits for it to be led any more.
+                self.progress.notify_waiters();
                 return;
             }
             (After::Durable { replica, .. }, Outcome::NoRoom) => return self.no_room(replica),
