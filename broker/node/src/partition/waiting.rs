@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use model::{Instant, Offset, WallMs};
 
-use super::{Acks, DISK_WAIT_MAX};
+use super::{Acks, DISK_WAIT_MAX, PARK_MAX};
 use crate::Ticket;
 
 /// One ticket and the batch it waits for.
@@ -23,13 +23,22 @@ pub(super) struct Waiter {
 
 impl Waiter {
     /// When it has waited for the disk, and then for replicas, as long as it may.
-    fn due(&self, durable: Offset) -> Instant {
-        self.accepted
-            + if self.end > durable {
-                DISK_WAIT_MAX
-            } else {
-                self.timeout
-            }
+    fn due_all(&self, durable: Offset) -> Instant {
+        let wait = match self.end > durable {
+            true => DISK_WAIT_MAX,
+            false => self.timeout,
+        };
+        self.accepted + wait
+    }
+
+    /// When it has waited for the disk as long as it may. Once it is durable only the lease, or the record of a new
+    /// epoch, is missing: the one has its own clock, which ends no later than this; the other is bound by this.
+    fn due_local(&self, durable: Offset) -> Instant {
+        let wait = match self.end > durable {
+            true => DISK_WAIT_MAX,
+            false => DISK_WAIT_MAX + PARK_MAX,
+        };
+        self.accepted + wait
     }
 }
 
@@ -98,32 +107,33 @@ impl Waiting {
     pub(super) fn was_durable(&mut self, from: Offset, to: Offset) {
         let first = self.all.partition_point(|waiter| waiter.end <= from);
         let behind = self.all.partition_point(|waiter| waiter.end <= to);
-        let due = self.all.range(first..behind).map(|waiter| waiter.due(to));
+        let due = self
+            .all
+            .range(first..behind)
+            .map(|waiter| waiter.due_all(to));
         if let Some(due) = due.min() {
             self.due_at(due);
         }
     }
 
-    /// Takes out those whose time is over at `now`. One that waits for the local flush and has it waits for the lease
-    /// alone, for which its owner has another clock.
+    /// Takes out those whose time is over at `now`.
     pub(super) fn expire(&mut self, now: Instant, durable: Offset, mut late: impl FnMut(Ticket)) {
         if self.due.is_none_or(|due| now < due) {
             return;
         }
-        self.due = None;
         let mut next: Option<Instant> = None;
-        let mut keep = |waiter: &Waiter| {
-            let due = waiter.due(durable);
+        let mut keep = |ticket: Ticket, due: Instant| {
             if due <= now {
-                late(waiter.ticket);
+                late(ticket);
             } else {
                 next = Some(next.map_or(due, |next| next.min(due)));
             }
             due > now
         };
         self.local
-            .retain(|waiter| waiter.end <= durable || keep(waiter));
-        self.all.retain(keep);
+            .retain(|waiter| keep(waiter.ticket, waiter.due_local(durable)));
+        self.all
+            .retain(|waiter| keep(waiter.ticket, waiter.due_all(durable)));
         self.due = next;
     }
 
