@@ -113,14 +113,15 @@ fn all(world: &mut World, tally: &mut Tally, cuts: u64) -> io::Result<()> {
 
 /// Load, one cut (and perhaps more while it recovers), and the comparison. Producers are at rest afterwards.
 fn one(world: &mut World, tally: &mut Tally) -> io::Result<()> {
+    world.disturb();
     world.load(world.acknowledged(), RECORDS, Duration::from_secs(60))?;
-    // Half of the cuts come at a moment nobody chose, the others where the fewest were so far.
+    // Half of the cuts come at a moment nobody chose, the others in a part of the store.
     if world.rng.percent(50) {
         let ms = world.rng.below(400);
         std::thread::sleep(Duration::from_millis(ms));
     } else {
-        let rare = PARTS[..7].iter().min_by_key(|it| tally.hits(it));
-        aim(world, rare.copied().unwrap_or(PARTS[0]), AIM_MAX);
+        let part = *world.rng.pick(&PARTS[..7]);
+        aim(world, part, AIM_MAX);
     }
     let (phases, reverted) = world.cut()?;
     tally.count(&phases, reverted);

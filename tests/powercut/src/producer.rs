@@ -174,10 +174,16 @@ impl Producer {
     fn connection(&mut self) -> io::Result<()> {
         let mut connection = Connection::open(self.address)?;
         if self.id.is_none() {
-            let request = InitProducerIdRequest::default().with_transaction_timeout_ms(60_000);
+            let request = InitProducerIdRequest::default()
+                .with_transactional_id(None)
+                .with_transaction_timeout_ms(60_000);
             let answer: InitProducerIdResponse =
                 connection.ask(ApiKey::InitProducerId, INIT_PRODUCER_ID, &request)?;
             if answer.error_code != 0 {
+                if !AGAIN.contains(&answer.error_code) {
+                    self.shared
+                        .fault(format!("InitProducerId got error {}", answer.error_code));
+                }
                 self.shared.refused.fetch_add(1, Ordering::AcqRel);
                 return Ok(());
             }

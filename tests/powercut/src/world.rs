@@ -1,11 +1,12 @@
 //! All of a run together: two disks, a broker on them, producers that never give up, and the auditor.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -50,14 +51,12 @@ on_full = "refuse"
 name = "churn"
 partitions = 6
 retention = { time = "forever", bytes = "4MiB" }
-segment_time = "2s"
 
 [[topic]]
 name = "compact"
 partitions = 2
 cleanup = "compact"
 retention = { bytes = "16MiB" }
-segment_time = "2s"
 "#;
 
 const DISK_BYTES: u64 = 1 << 30;
@@ -99,6 +98,8 @@ pub(crate) struct World {
     pub(crate) slowest_start: Duration,
     books: Vec<Book>,
     producers: Vec<JoinHandle<()>>,
+    neighbours: Vec<JoinHandle<()>>,
+    quiet: Arc<AtomicBool>,
     topics: Vec<&'static Topic>,
     // Last, so that it goes when nothing is mounted in it any more.
     pub(crate) scratch: Scratch,
@@ -132,6 +133,8 @@ impl World {
             slowest_start: Duration::ZERO,
             books: Vec::new(),
             producers: Vec::new(),
+            neighbours: Vec::new(),
+            quiet: Arc::default(),
             topics: topics.copied().collect(),
             scratch,
         })
@@ -159,6 +162,34 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Another program on each file system that syncs a file of its own now and then, until the next cut: the file
+    /// system's log is committed at moments that the store did not choose.
+    pub(crate) fn disturb(&mut self) {
+        // Often enough to fall between any two steps, or seldom enough that what was left out stays out until the cut.
+        let most = *self.rng.pick(&[0, 150, 1_500]);
+        self.quiet.store(most == 0, Ordering::Release);
+        for disk in &self.disks {
+            let (path, quiet) = (disk.dir.join("neighbour"), self.quiet.clone());
+            let mut rng = Rng::new(self.rng.next());
+            self.neighbours.push(std::thread::spawn(move || {
+                while !quiet.load(Ordering::Acquire) {
+                    let file = std::fs::write(&path, "here").and_then(|()| File::open(&path));
+                    // The power may be off already.
+                    let _ = file.and_then(|it| it.sync_all());
+                    std::thread::sleep(Duration::from_millis(rng.below(most)));
+                }
+            }));
+        }
+    }
+
+    fn silence(&mut self) {
+        self.quiet.store(true, Ordering::Release);
+        for neighbour in self.neighbours.drain(..) {
+            // It does nothing that could panic, and nothing is asked of it.
+            let _ = neighbour.join();
+        }
     }
 
     /// Begins to produce; nobody has written to these topics before.
@@ -252,8 +283,12 @@ impl World {
             }
             if Instant::now() > until {
                 let done = self.acknowledged() - since;
+                let refused = self.shared.refused.load(Ordering::Acquire);
+                let faults = self.shared.take_faults();
                 return Err(io::Error::other(format!(
-                    "only {done} of {count} records acknowledged in {most:?}"
+                    "only {done} of {count} records acknowledged in {most:?}, {refused} refusals so far, {} faults: {:?}",
+                    faults.len(),
+                    faults.first()
                 )));
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -300,6 +335,7 @@ impl World {
         for disk in &mut self.disks {
             disk.control.say("off")?;
         }
+        self.silence();
         broker.wait()?;
         for disk in &mut self.disks {
             disk.power_cycle()?;
@@ -386,6 +422,7 @@ impl Drop for World {
         for disk in &mut self.disks {
             let _ = disk.control.say("heal");
         }
+        self.silence();
         self.broker = None;
     }
 }

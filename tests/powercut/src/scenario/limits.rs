@@ -17,7 +17,6 @@ pub(super) const CLOCK: Plan = Plan {
 name = "keep"
 partitions = 4
 retention = { time = "3s", bytes = "64MiB" }
-segment_time = "1s"
 "#,
     flush_us: 0,
 };
@@ -37,7 +36,6 @@ name = "compact"
 partitions = 2
 cleanup = "compact"
 retention = { bytes = "16MiB" }
-segment_time = "2s"
 "#,
     flush_us: 0,
 };
