@@ -16,6 +16,7 @@ use crate::format::extent::{DATA_AT, INDEX_EVERY, SlotLife};
 use crate::format::journal::{self, Entry, EntryType};
 use crate::format::row::{ROW_BYTES, Row, SlotState};
 use crate::io::{Io, Mode, Name};
+use crate::mutation::{Mutation, is};
 use crate::ops::{NewExtent, Op, Outcome, Swap};
 use crate::parts::{OpenExtent, Part, feed_index};
 use crate::publish::Change;
@@ -191,7 +192,7 @@ impl<I: Io> Disk<I> {
         );
         let newest = it.epochs.last().map_or(it.accepted_epoch, |last| last.0);
         assert!(
-            leader_epoch >= newest,
+            leader_epoch >= newest || is(Mutation::BatchAcrossEpoch),
             "{part:?} holds epoch {newest:?}, an append comes from {leader_epoch:?}"
         );
         // An operation goes into one extent, so that for want of room all of it is refused.

@@ -14,6 +14,7 @@ use crate::format::journal::{Entry, EntryType};
 use crate::format::row::ROW_BYTES;
 use crate::format::{PAGE, page_up};
 use crate::io::{Copy, Io};
+use crate::mutation::{Mutation, is};
 use crate::phase::{self, Phase};
 
 /// Written at a time when a checkpoint is settled: 45 ms of streaming.
@@ -164,6 +165,15 @@ impl<I: Io> Disk<I> {
         let Some(mut pending) = self.checkpoints.pending else {
             return Ok(());
         };
+        if pending.step == Step::Frozen && is(Mutation::SnapshotLaterThanReplay) {
+            self.freeze(pending.header.boundary)?;
+            let later = self.checkpoints.pending.take().expect("frozen just now");
+            pending.header = CheckpointHeader {
+                ring_pos: pending.header.ring_pos,
+                ..later.header
+            };
+            pending.bytes = later.bytes;
+        }
         let file = &self.checkpoints.older.1;
         if pending.step == Step::Frozen {
             pending.step = Step::Settling(PAGE as u64);

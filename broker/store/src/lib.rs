@@ -17,6 +17,7 @@ mod extent_io;
 pub mod format;
 mod group;
 pub mod io;
+mod mutation;
 mod ops;
 mod parts;
 pub mod phase;
@@ -33,6 +34,10 @@ mod writer;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+
+// What the tests share with the fuzz targets names this crate as they do.
+#[cfg(test)]
+extern crate self as store;
 
 pub use disk::{Disk, DiskError, Reserved};
 pub use format::checkpoint::{SiteEntry, SiteSnapshot};

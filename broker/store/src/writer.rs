@@ -17,6 +17,7 @@ use crate::format::journal::{Entry, EntryType, GroupHeader};
 use crate::format::row::SlotState;
 use crate::format::{page_down, page_up};
 use crate::io::Io;
+use crate::mutation::{Mutation, is};
 use crate::ops::{CONTROL_BYTES_MAX, GROUP_ENTRIES_MAX, Op, Outcome, Queue};
 use crate::parts::OpenExtent;
 use crate::phase::{self, Phase};
@@ -188,7 +189,7 @@ impl<I: Io> Disk<I> {
             marked[at] = true;
             if let Some(part) = op.part() {
                 for (earlier, (op, _)) in queue.ops.iter().take(at).enumerate() {
-                    marked[earlier] |= op.part() == Some(part);
+                    marked[earlier] |= op.part() == Some(part) && !is(Mutation::BatchAcrossEpoch);
                 }
             }
         }

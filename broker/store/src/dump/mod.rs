@@ -105,7 +105,10 @@ pub fn file(name: &str, file: &std::fs::File, journal_uuid: Option<Uuid>, each: 
     let mut page = [0; PAGE];
     let len = match source.read(&mut page, 0) {
         Ok(len) => len,
-        Err(error) => return drop(each(fault(name, 0, error))),
+        Err(error) => {
+            let _ = each(fault(name, 0, error));
+            return;
+        }
     };
     let page = &page[..len];
     let bytes = source.len().unwrap_or(0);

@@ -13,6 +13,7 @@ use model::Instant;
 
 use super::{Advice, FileSystem, Io, Mode, Name, Unwritten};
 use crate::format::PAGE;
+use crate::phase::Phase;
 
 /// Versions of a page that may be found after a cut: the medium's and so many later ones.
 const VERSIONS_MAX: usize = 4;
@@ -78,6 +79,8 @@ struct Inner {
     dead: bool,
     bad: Vec<(Name, u64, u64)>,
     cold: bool,
+    cut_in: Option<Phase>,
+    cut_when: Option<(Phase, u64)>,
 }
 
 #[derive(Clone, Debug)]
@@ -162,6 +165,8 @@ impl MemIo {
             dead: false,
             bad: Vec::new(),
             cold: false,
+            cut_in: None,
+            cut_when: None,
         })))
     }
 
@@ -230,6 +235,16 @@ impl MemIo {
         *self.inner() = (*image.0).clone();
     }
 
+    /// The power goes during the operation that follows `operations` more of those that `phase` asks for.
+    pub fn cut_when(&self, phase: Phase, operations: u64) {
+        self.inner().cut_when = Some((phase, operations));
+    }
+
+    /// What the store was doing when the power went; told once.
+    pub fn cut_in(&self) -> Option<Phase> {
+        self.inner().cut_in.take()
+    }
+
     /// All places can be read again.
     pub fn heal_reads(&self) {
         self.inner().bad.clear();
@@ -280,6 +295,7 @@ impl MemIo {
         let mut random = Random(seed ^ 0x9e37_79b9_7f4a_7c15);
         inner.dead = false;
         inner.fuse = None;
+        inner.cut_when = None;
         let kept = random.below(inner.log.len() as u64 + 1) as usize;
         for change in inner.log.split_off(kept).into_iter().rev() {
             inner.undo(change);
@@ -405,12 +421,19 @@ impl Inner {
         self.clock += CALL_NS;
         let number = self.operations;
         self.operations += 1;
+        let phase = crate::phase::current();
+        match &mut self.cut_when {
+            Some((wanted, 0)) if *wanted == phase => self.fuse = Some((number, Fuse::Cut)),
+            Some((wanted, left)) if *wanted == phase => *left -= 1,
+            _ => {}
+        }
         match self.fuse {
             Some((at, fuse)) if at <= number => {
                 self.fuse = None;
                 match fuse {
                     Fuse::Cut => {
                         self.dead = true;
+                        self.cut_in = Some(phase);
                         Ok(false)
                     }
                     Fuse::Error => Err(io::Error::from_raw_os_error(libc::EIO)),

@@ -24,6 +24,7 @@ use crate::format::journal::{self, Entry, EntryType, Record};
 use crate::format::row::{ROW_BYTES, Row, SlotState};
 use crate::format::{Fault, Le, PAGE};
 use crate::io::{Io, Mode, Name};
+use crate::mutation::{Mutation, is};
 use crate::parts::{OpenExtent, Part, Parts, Site, feed_index};
 use crate::writer::write_payload_before;
 use crate::{Class, PartIx};
@@ -256,7 +257,9 @@ impl<F: Send + Sync + 'static> Replay<F> {
             EntryType::LogStart => {
                 let it = self.part(part)?;
                 let dropped = entry.base > it.end;
-                it.set_log_start(entry.base);
+                if !is(Mutation::LogStartLowered) {
+                    it.set_log_start(entry.base);
+                }
                 if dropped {
                     let gone = std::mem::take(&mut it.extents);
                     for slot in gone {
@@ -531,6 +534,13 @@ impl<F: Send + Sync + 'static> Replay<F> {
             }
             EntryType::Append => {
                 self.feed_windows(entry.part, payload, Offset(entry.aux as i64))?;
+                if is(Mutation::OnePassReplay)
+                    && self.table.alive(entry.life).is_none()
+                    && let Ok(file) = io.open(Name::Extent(entry.life.slot), Mode::Write)
+                {
+                    let written = io.pwrite(&file, payload, entry.ext_off.into());
+                    say("an extent's write", written)?;
+                }
                 let limit = match self.table.alive(entry.life) {
                     Some(row) => row.used,
                     None => return Ok(()),

@@ -626,3 +626,49 @@ fn a_cut_anywhere_leaves_the_old_log_or_the_new_one() {
     println!("{cut_at} cuts: {old} left the old log, {part} some of the new one, {new} all of it");
     assert!(old > 5 && part > 5 && new > 0);
 }
+
+#[test]
+fn a_replay_does_not_refill_a_slot_that_a_compaction_took() {
+    let mut bench = Bench::new(29);
+    for _ in 0..700 {
+        bench.append(50, 2500);
+    }
+    let now = Some(bench.now);
+    for _ in 0..3 {
+        bench.io.advance(core::time::Duration::from_secs(31));
+        while bench.disk().work(false, now).unwrap().did {}
+    }
+    // A replica that comes and goes: its batch stays in the ring, its slot is free.
+    let part = PartIx(1);
+    let id = TopicPartition {
+        partition: model::PartitionIndex(1),
+        ..TopicPartition::default()
+    };
+    bench.run(Op::PartNew { part, id });
+    let batch = bench.batch(50, 2500);
+    bench.run(Op::Append(Append {
+        part,
+        base_offset: Offset(0),
+        leader_epoch: LeaderEpoch(0),
+        hw: Offset(0),
+        gap: false,
+        append_time: None,
+        batch: batch.into(),
+    }));
+    let slot = bench.disk().parts[&part].extents[0];
+    bench.run(Op::PartDel { part });
+    while bench.disk().stats().freeing > 0 {
+        bench.disk().work(false, now).unwrap();
+    }
+    let (cleaned, _) = bench.compact(KeyMap::default(), None).unwrap();
+    assert_eq!(cleaned.swaps, 1);
+    assert!(
+        bench.disk().parts[&PART].extents.contains(&slot),
+        "the slot is used again"
+    );
+    let batches = bench.batches();
+    bench.disk = None;
+    bench.io.power_cut(1);
+    bench.open();
+    assert_eq!(bench.batches(), batches);
+}

@@ -1,7 +1,10 @@
 //! Random operations, a cut at a random operation of the disk, and everything that was acknowledged must be there.
 
-use super::world::World;
-use crate::{Config, Op};
+use std::collections::BTreeMap;
+
+use super::world::{FORMAT, World};
+use crate::phase::Phase;
+use crate::{Config, Disk, MemIo, Op, read_superblock};
 
 fn config() -> Config {
     Config {
@@ -13,11 +16,24 @@ fn config() -> Config {
 
 /// One life of a disk: several runs, each ended by a cut.
 fn life(seed: u64, runs: u32, size_max: u64, config: Config) {
+    life_cut_in(seed, runs, size_max, config, None);
+}
+
+/// The same, with each cut in a certain part of the store if one is named; says what was hit.
+fn life_cut_in(
+    seed: u64,
+    runs: u32,
+    size_max: u64,
+    config: Config,
+    target: Option<Phase>,
+) -> BTreeMap<Phase, u64> {
     let mut world = World::new(seed, config);
     for run in 0..runs {
         let cut = world.random.below(400);
-        if world.random.below(8) > 0 {
-            world.io.cut_after(cut);
+        match target {
+            Some(phase) => world.io.cut_when(phase, cut % 2),
+            None if world.random.below(8) > 0 => world.io.cut_after(cut),
+            None => {}
         }
         let mut maybe = None;
         for _ in 0..120 {
@@ -27,6 +43,7 @@ fn life(seed: u64, runs: u32, size_max: u64, config: Config) {
             let done = match world.random.below(12) {
                 0 => world.work_one(false).map(|_| ()),
                 1 => world.idle(),
+                2 => world.commit_all().and_then(|()| world.compact()),
                 _ => world.commit_all(),
             };
             if let Err(state) = done {
@@ -52,6 +69,7 @@ fn life(seed: u64, runs: u32, size_max: u64, config: Config) {
             panic!("seed {seed}, run {run}: {what}");
         }
     }
+    world.cuts
 }
 
 /// Seeds from `first` on: `default` of them, or as many as STORE_SEEDS asks for.
@@ -116,4 +134,93 @@ fn life_on_other(seed: u64) {
     world
         .settle(committed)
         .unwrap_or_else(|what| panic!("seed {seed}: {what}"));
+}
+
+#[test]
+#[ignore = "takes minutes; run it by name, with STORE_CUTS=20"]
+fn every_part_of_the_store_is_cut() {
+    // Cuts that must have hit each part.
+    let each = std::env::var("STORE_CUTS").ok();
+    let each: u64 = each.and_then(|it| it.parse().ok()).unwrap_or(4);
+    let mut cuts: BTreeMap<Phase, u64> = BTreeMap::new();
+    let wanted = [
+        Phase::GroupWrite,
+        Phase::Destage,
+        Phase::Checkpoint,
+        Phase::SealOpen,
+        Phase::Free,
+        Phase::Swap,
+        Phase::RingWrap,
+        Phase::Recovery,
+    ];
+    let mut seed = 400_000;
+    for phase in wanted {
+        println!("{phase:?} from seed {seed}: {cuts:?}");
+        let first = seed;
+        while cuts.get(&phase).is_none_or(|count| *count < each) {
+            let config = Config {
+                preallocate: seed % 2 == 0,
+                use_bytes: 24 << 20,
+                ..config()
+            };
+            for (hit, count) in life_cut_in(seed, 6, 20_000, config, Some(phase)) {
+                *cuts.entry(hit).or_default() += count;
+            }
+            seed += 1;
+            assert!(
+                seed < first + 100 + 10 * each,
+                "{phase:?} is too seldom hit: {cuts:?}"
+            );
+        }
+    }
+    println!("seeds 400000 to {}: {cuts:?}", seed - 1);
+}
+
+#[test]
+fn a_format_that_is_cut_leaves_no_disk_or_a_whole_one() {
+    let mut cut_at = 0;
+    loop {
+        let io = MemIo::new(cut_at, 1 << 32);
+        io.cut_after(cut_at);
+        let done = Disk::format(&io, &FORMAT).is_ok();
+        io.power_cut(cut_at);
+        let whole = read_superblock(&io).is_ok();
+        assert!(whole || !done, "cut {cut_at}: made, and not there");
+        if !whole {
+            // It can be made again.
+            Disk::format(&io, &FORMAT).unwrap();
+        }
+        let (disk, recovered) = Disk::open(io.clone(), config()).unwrap();
+        assert!(recovered.replicas.is_empty());
+        drop(disk);
+        if done {
+            break;
+        }
+        cut_at += 1;
+    }
+    println!("{cut_at} cuts in the format");
+    assert!(cut_at > 10);
+}
+
+#[test]
+fn an_epoch_waits_for_its_own_batches() {
+    use model::{LeaderEpoch, Offset};
+    let mut world = World::new(1, config());
+    let part = world.part_new();
+    world.commit_all().unwrap();
+    world.append(part, 100);
+    let start = world.planned.logs[&part].end;
+    world.push(Op::Epoch {
+        part,
+        epoch: LeaderEpoch(1),
+        start: Some(start),
+        unclean: false,
+    });
+    world.append(part, 100);
+    world.commit_all().unwrap();
+    let epochs = world.disk().replica(part).unwrap().epochs;
+    assert_eq!(
+        epochs,
+        [(LeaderEpoch(0), Offset(0)), (LeaderEpoch(1), start)]
+    );
 }

@@ -3,6 +3,8 @@
 mod compact;
 mod cuts;
 mod dump;
+mod exercise;
+mod hostile;
 mod oracle;
 mod reads;
 mod threads;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use model::batch::{self, Header};
 use model::window::{Fact, Windows};
 use model::{LeaderEpoch, NodeId, Offset, Term, TopicPartition, WallMs};
@@ -17,8 +18,8 @@ pub(super) struct Log {
     pub(super) hw: Offset,
     pub(super) accepted: LeaderEpoch,
     pub(super) epochs: Vec<(LeaderEpoch, Offset)>,
-    /// By base offset, as stamped.
-    pub(super) batches: BTreeMap<i64, Vec<u8>>,
+    /// By base offset, as stamped; cheap to clone, for states are kept from before each group.
+    pub(super) batches: BTreeMap<i64, Bytes>,
 }
 
 /// All that a disk holds.
@@ -92,7 +93,7 @@ impl State {
                     if let Ok(Some(fact)) = Fact::of(&header, &bytes[61..]) {
                         self.windows.feed(append.part, &fact);
                     }
-                    log.batches.insert(base.0, bytes);
+                    log.batches.insert(base.0, bytes.into());
                     base = header.next_offset();
                     at += len;
                 }

@@ -10,11 +10,13 @@ use model::{
 };
 
 use super::oracle::{State, TODAY, batch};
+use crate::compact::{CompactionSettings, Compactor, KeyMap, Wants};
 use crate::format::extent::{DATA_AT, FOOTER_BYTES, Footer, Tail};
 use crate::format::journal::GroupHeader;
 use crate::format::row::{Row, SlotState};
 use crate::io::Name;
 use crate::io::mem::Random;
+use crate::phase::Phase;
 use crate::verify::Event;
 use crate::{
     Append, Config, Disk, FormatConfig, MemIo, Op, Outcome, PartIx, PartSettings, Queue, Recovered,
@@ -45,6 +47,8 @@ pub(super) struct World {
     pub(super) planned: State,
     pub(super) queue: Queue<Op>,
     stuck: u32,
+    /// Cuts by what they hit.
+    pub(super) cuts: std::collections::BTreeMap<Phase, u64>,
     sequences: std::collections::BTreeMap<(PartIx, i64), i32>,
 }
 
@@ -65,6 +69,7 @@ impl World {
             planned: State::default(),
             queue: Queue::default(),
             stuck: 0,
+            cuts: Default::default(),
             sequences: Default::default(),
         };
         world.open();
@@ -406,7 +411,7 @@ impl World {
                     }
                 };
                 let batch = &bytes[pos..pos + header.bytes];
-                if log.batches.get(&header.base_offset.0).map(Vec::as_slice) != Some(batch) {
+                if log.batches.get(&header.base_offset.0).map(|it| &it[..]) != Some(batch) {
                     return Some(format!("batch {:?} of extent {slot}", header.base_offset));
                 }
                 if next.is_some_and(|next| header.base_offset != next) {
@@ -468,6 +473,65 @@ impl World {
         None
     }
 
+    fn count_cut(&mut self) {
+        if let Some(phase) = self.io.cut_in() {
+            *self.cuts.entry(phase).or_default() += 1;
+        }
+    }
+
+    /// Merges the sealed extents of a replica. The batches here hold no records, so all of them stay as they are.
+    pub(super) fn compact(&mut self) -> Result<(), Box<State>> {
+        let failed = |world: &Self| Box::new(world.committed.clone());
+        let Some(part) = self.committed.logs.keys().next().copied() else {
+            return Ok(());
+        };
+        let settings = CompactionSettings {
+            dirty_ratio_min: 0.0,
+            ..CompactionSettings::default()
+        };
+        let end = self.committed.logs[&part].end;
+        let io = self.io.clone();
+        let plan = self
+            .disk()
+            .compaction(part, end, &settings, TODAY, Some(Offset(0)));
+        let Some(plan) = plan else {
+            return Ok(());
+        };
+        let mut compactor = Compactor::new(plan, KeyMap::with_bytes(1000));
+        loop {
+            match compactor.wants() {
+                Wants::Read => {
+                    if compactor.read(&io).is_err() {
+                        return Err(failed(self));
+                    }
+                }
+                Wants::Write => {
+                    if self.disk().compact(&mut compactor).is_err() {
+                        return Err(failed(self));
+                    }
+                }
+                Wants::Swap => {
+                    let mut queue = Queue::default();
+                    queue.push(compactor.swap(), ());
+                    let mut done = Vec::new();
+                    while !queue.is_empty() {
+                        let disk = self.disk();
+                        if disk.commit(&mut queue, Some(TODAY), &mut done).is_err() {
+                            return Err(failed(self));
+                        }
+                        self.work_one(true)?;
+                    }
+                    assert_eq!(done[0].1, Outcome::Done);
+                    compactor.swapped(done[0].1);
+                }
+                Wants::Nothing => return Ok(()),
+            }
+            if self.random.below(4) == 0 {
+                self.work_one(false)?;
+            }
+        }
+    }
+
     /// The stopped disk reads whole, and reading it changes nothing.
     pub(super) fn verify(&mut self) -> Result<crate::verify::Report, String> {
         self.disk = None;
@@ -493,7 +557,21 @@ impl World {
     /// After a cut: the disk holds what was committed, or what the group under way would have made of it.
     pub(super) fn settle(&mut self, maybe: State) -> Result<(), String> {
         for _ in self.queue.drain() {}
+        self.count_cut();
         self.verify()?;
+        // Recovery itself may be cut, again and again.
+        while self.random.below(3) == 0 {
+            let within = self.random.below(12);
+            self.io.cut_after(within);
+            let opened = Disk::open(self.io.clone(), self.config).is_ok();
+            let seed = self.random.next();
+            self.io.power_cut(seed);
+            self.count_cut();
+            self.verify()?;
+            if opened {
+                break;
+            }
+        }
         self.open();
         let committed = self.committed.clone();
         if let Some(without) = self.differs(&committed) {
