@@ -196,8 +196,7 @@ impl Io for LinuxIo {
     fn pread_nowait(&self, file: &File, bytes: &mut [u8], at: u64) -> io::Result<Option<usize>> {
         let mut slices = [IoSliceMut::new(bytes)];
         match retry_on_intr(|| preadv2(file, &mut slices, at, ReadWriteFlags::NOWAIT)) {
-            // A file system that can't tell is asked as one whose pages are not there.
-            Err(Errno::AGAIN | Errno::OPNOTSUPP) => Ok(None),
+            Err(Errno::AGAIN) => Ok(None),
             read => Ok(Some(read?)),
         }
     }
@@ -266,14 +265,8 @@ impl Io for LinuxIo {
         // fsync commits the log only as far as this file's own last change stands in it. If its times changed before the
         // last commit (the 5 s timer, another's fsync), later conversions of unwritten blocks would stay out, and a cut
         // leave extents that read as zeros under a checkpoint that counts (ext4 and XFS: 12 of 12 cuts; so: 0 of 12).
-        let now = rustix::fs::Timespec {
-            tv_sec: 0,
-            tv_nsec: rustix::fs::UTIME_NOW,
-        };
-        let times = rustix::fs::Timestamps {
-            last_access: now,
-            last_modification: now,
-        };
+        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
         retry_on_intr(|| rustix::fs::futimens(file, &times))?;
         Ok(retry_on_intr(|| rustix::fs::fsync(file))?)
     }

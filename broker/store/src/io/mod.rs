@@ -150,7 +150,8 @@ pub trait Io: Send + Sync + 'static {
     /// Reads until `bytes` is full or the file ends; says how much.
     fn pread(&self, file: &Self::File, bytes: &mut [u8], at: u64) -> io::Result<usize>;
 
-    /// Reads what lies in memory, without waiting for the disk: `None` if the first byte doesn't.
+    /// Reads what lies in memory, without waiting for the disk: `None` if the first byte doesn't. Unsupported where the
+    /// file system can't tell.
     fn pread_nowait(
         &self,
         file: &Self::File,

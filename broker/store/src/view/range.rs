@@ -133,14 +133,18 @@ impl<I: Io> Range<I> {
         self.len -= bytes as u32;
     }
 
-    /// Whether memory most likely holds it: its first and its last page. Never waits.
+    /// Whether memory most likely holds it: its first and its last page. Never waits. On a file system that can't tell,
+    /// as tmpfs, it is taken to be there: asking the reader thread each time would read everything twice.
     #[must_use]
     pub fn resident(&self) -> bool {
         let there = |at: u32| {
             let probe = self
                 .io()
                 .pread_nowait(&self.file, &mut [0], u64::from(self.position + at));
-            matches!(probe, Ok(Some(1)))
+            match probe {
+                Ok(read) => read == Some(1),
+                Err(error) => error.kind() == io::ErrorKind::Unsupported,
+            }
         };
         self.is_empty() || (there(0) && there(self.len - 1))
     }

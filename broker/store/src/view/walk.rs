@@ -57,13 +57,10 @@ impl<'a, I: Io> Walk<'a, I> {
         if !held(self) {
             let len = WALK_BYTES.min((self.used - pos) as usize);
             let bytes = &mut self.bytes[..len];
-            let read = match self.reach {
-                Reach::Memory => self.io.pread_nowait(self.file, bytes, pos.into()),
-                Reach::Disk => self.io.pread(self.file, bytes, pos.into()).map(Some),
-            };
+            let read = read(self.io, self.file, bytes, pos, self.reach);
             let life = self.life;
             let read = read.map_err(|source| ReadError::Io { life, source })?;
-            (self.at, self.len) = (pos, read.unwrap_or(0));
+            (self.at, self.len) = (pos, read);
             if !held(self) {
                 if self.reach == Reach::Memory && len >= HEADER_BYTES {
                     return Ok(Step::Cold);
@@ -88,13 +85,10 @@ impl<'a, I: Io> Walk<'a, I> {
     /// The batch at `pos`, whole.
     pub(super) fn batch(&self, pos: u32, header: &Header) -> Result<Step<Vec<u8>>, ReadError> {
         let mut bytes = vec![0; header.bytes];
-        let read = match self.reach {
-            Reach::Memory => self.io.pread_nowait(self.file, &mut bytes, pos.into()),
-            Reach::Disk => self.io.pread(self.file, &mut bytes, pos.into()).map(Some),
-        };
+        let read = read(self.io, self.file, &mut bytes, pos, self.reach);
         let life = self.life;
         match read.map_err(|source| ReadError::Io { life, source })? {
-            Some(read) if read == bytes.len() => Ok(Step::Done(bytes)),
+            read if read == bytes.len() => Ok(Step::Done(bytes)),
             _ if self.reach == Reach::Memory => Ok(Step::Cold),
             _ => Err(ReadError::Io {
                 life,
@@ -109,5 +103,22 @@ impl<'a, I: Io> Walk<'a, I> {
             pos,
             why,
         }
+    }
+}
+
+/// Bytes read; none where memory does not hold the first, or the file system can't tell.
+fn read<I: Io>(
+    io: &I,
+    file: &I::File,
+    bytes: &mut [u8],
+    pos: u32,
+    reach: Reach,
+) -> io::Result<usize> {
+    match reach {
+        Reach::Disk => io.pread(file, bytes, pos.into()),
+        Reach::Memory => match io.pread_nowait(file, bytes, pos.into()) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(0),
+            read => Ok(read?.unwrap_or(0)),
+        },
     }
 }
