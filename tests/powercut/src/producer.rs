@@ -190,6 +190,8 @@ impl Producer {
             self.id = Some((answer.producer_id.0, answer.producer_epoch));
         }
         let mut under_way = UnderWay::new();
+        // Partitions with nothing open go along, or one that is refused for long would hold up its neighbours.
+        self.make_batches(true);
         // What the last connection left open, in order: the n-th batch of each partition in the n-th request.
         let deepest = self
             .lanes
@@ -214,7 +216,7 @@ impl Producer {
             }
         }
         while !self.halted() {
-            let fresh = self.make_batches();
+            let fresh = self.make_batches(false);
             if !fresh.is_empty() {
                 self.send(&mut connection, &fresh, &mut under_way)?;
             }
@@ -237,10 +239,11 @@ impl Producer {
     }
 
     /// New batches for some partitions: (lane, place in what is under way).
-    fn make_batches(&mut self) -> Vec<(usize, usize)> {
+    fn make_batches(&mut self, only_idle: bool) -> Vec<(usize, usize)> {
         let mut made = Vec::new();
         for lane in 0..self.lanes.len() {
-            if self.lanes[lane].under_way.len() >= UNDER_WAY_MAX || self.rng.percent(40) {
+            let open = self.lanes[lane].under_way.len();
+            if open >= UNDER_WAY_MAX || only_idle && open > 0 || self.rng.percent(40) {
                 continue;
             }
             let count = 1 + self.rng.below(self.records_max);

@@ -69,7 +69,8 @@ pub(super) fn write_error_meta(world: &mut World) -> io::Result<String> {
 /// The disk fails and is not written to again; it comes back by recovery, in process or by a restart. An error in the
 /// file system's own blocks takes the file system down: then only mounting it anew helps.
 fn write_error(world: &mut World, disk: usize) -> io::Result<String> {
-    const TIMES: u32 = 3;
+    // A third time within an hour it would stay out.
+    const TIMES: u32 = 2;
     let (mut in_process, mut ended, mut remounted) = (0, 0, 0);
     for _ in 0..TIMES {
         load(world, 500)?;
