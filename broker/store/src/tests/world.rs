@@ -482,7 +482,9 @@ impl World {
     /// Merges the sealed extents of a replica. The batches here hold no records, so all of them stay as they are.
     pub(super) fn compact(&mut self) -> Result<(), Box<State>> {
         let failed = |world: &Self| Box::new(world.committed.clone());
-        let Some(part) = self.committed.logs.keys().next().copied() else {
+        let parts = self.disk().parts.iter();
+        let fullest = parts.max_by_key(|(_, it)| it.extents.len());
+        let Some(part) = fullest.map(|(part, _)| *part) else {
             return Ok(());
         };
         let settings = CompactionSettings {
