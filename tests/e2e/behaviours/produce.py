@@ -67,7 +67,8 @@ def wrong_batches(c):
         ("magic 3", topic, batch([b"a"], magic=3), (*rejected, "UNSUPPORTED_FOR_MESSAGE_FORMAT")),
         ("a count that is no delta + 1", topic, batch([b"a", b"b"], last_offset_delta=5), rejected),
         ("a negative count", topic, batch([b"a"], count=-1), rejected),
-        ("a control batch", topic, batch([b"a"], attributes=0x20), ("INVALID_RECORD",)),
+        # Where transactions are not built, what only they may write is refused as such.
+        ("a control batch", topic, batch([b"a"], attributes=0x20), ("INVALID_RECORD", "INVALID_TXN_STATE")),
         ("a sequence of -1 with a producer id", topic, batch([b"a"], producer=(77, 0, -1)), ("INVALID_RECORD",)),
         ("a record without key where keys are compacted", compacted, batch([b"a"]), ("INVALID_RECORD",)),
         ("a batch above max.message.bytes", small, batch([b"x" * 2000]), ("MESSAGE_TOO_LARGE",)),
