@@ -44,10 +44,7 @@ pub(super) fn metadata(
         .filter(|_| request.allow_auto_topic_creation)
     {
         for topic in topics {
-            if let Some(name) = topic
-                .name
-                .as_ref()
-                .filter(|name| core.topic_by_name(name).is_none())
+            if let Some(name) = asked_name(topic).filter(|name| core.topic_by_name(name).is_none())
             {
                 missing.push(name.to_string());
             }
@@ -68,6 +65,11 @@ pub(super) fn metadata(
     });
 }
 
+/// The name a topic is asked for by. Beside a topic id it counts for nothing: Java's admin sends an empty one there.
+fn asked_name(asked: &m::metadata_request::MetadataRequestTopic) -> Option<&m::TopicName> {
+    asked.name.as_ref().filter(|_| asked.topic_id.is_nil())
+}
+
 fn answer_metadata(core: &Core, request: &m::MetadataRequest) -> m::MetadataResponse {
     let topics = match &request.topics {
         None => core
@@ -76,7 +78,7 @@ fn answer_metadata(core: &Core, request: &m::MetadataRequest) -> m::MetadataResp
             .collect(),
         Some(asked) => asked
             .iter()
-            .map(|asked| match &asked.name {
+            .map(|asked| match asked_name(asked) {
                 Some(name) => match core.topic_by_name(name) {
                     Some(topic) => describe_topic(core, &topic, request),
                     None => {
