@@ -1,6 +1,7 @@
 """The driver of `scripts/bench`: reads the command line and hands over to one of the comparisons."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -43,6 +44,8 @@ def main():
         verb.add_argument("--json", help="where to write every figure")
         verb.add_argument("--svg", help="where to draw the picture (disk, zero-copy)")
     args = parser.parse_args()
+    # Brokers and mounts are undone on the way out, also when a limit of time ends the run.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         args.run(args)
     except tools.Lacking as why:
