@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn a_step_of_more_than_a_day_is_believed_after_a_day() {
         let (believed, stepped) = (AtomicI64::new(UNSET), AtomicI64::new(UNSET));
-        let mut believe = |wall, mono| believe(&believed, &stepped, wall, mono);
+        let believe = |wall, mono| believe(&believed, &stepped, wall, mono);
         assert!(believe(1_000, 10), "the first look");
         assert!(believe(DAY, 20), "less than a day ahead is ordinary");
         assert!(!believe(56 * 365 * DAY, 30), "from 1970 to now");
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn a_clock_that_goes_back_is_followed() {
         let (believed, stepped) = (AtomicI64::new(UNSET), AtomicI64::new(UNSET));
-        let mut believe = |wall, mono| believe(&believed, &stepped, wall, mono);
+        let believe = |wall, mono| believe(&believed, &stepped, wall, mono);
         assert!(believe(10 * DAY, 0));
         assert!(believe(DAY, 10), "back: nothing expires early by it");
         assert!(

@@ -23,7 +23,9 @@ pub(crate) struct BodyPool {
 }
 
 /// Room for one body; goes back to the pool with the last slice of the body.
-pub(crate) struct Room(OwnedSemaphorePermit);
+pub(crate) struct Room(
+    #[expect(dead_code, reason = "gives its share back when it is dropped")] OwnedSemaphorePermit,
+);
 
 struct Body {
     bytes: BytesMut,

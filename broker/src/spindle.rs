@@ -14,7 +14,7 @@ use model::{DiskUuid, LeaderEpoch, Offset, Term};
 use node::partition;
 use node::sitelog::Index;
 use site::ClockSource;
-use store::{Config, LinuxIo, Stats, View};
+use store::{LinuxIo, Stats, View};
 use tokio::sync::mpsc;
 
 use crate::histogram::Histogram;
@@ -126,7 +126,6 @@ pub(crate) struct Spindle {
     pub(crate) uuid: DiskUuid,
     pub(crate) use_bytes: u64,
     pub(crate) journal_bytes: u64,
-    pub(crate) config: Config,
 }
 
 impl Spindle {
@@ -166,7 +165,6 @@ impl Spindle {
             uuid: recovered.superblock.disk,
             use_bytes,
             journal_bytes: recovered.superblock.journal_bytes,
-            config: place.config,
             shared: shared.clone(),
         };
         let meta = recovered.superblock.meta;

@@ -67,7 +67,7 @@ pub(crate) struct Partitions {
 pub(crate) struct Disk {
     pub(crate) path: String,
     pub(crate) uuid: String,
-    /// `serving`, `recovering`, `failed` or `suspect`.
+    /// `serving`, `stalled`, `recovering` or `failed`.
     pub(crate) state: String,
     pub(crate) use_bytes: u64,
     pub(crate) reserved_bytes: u64,

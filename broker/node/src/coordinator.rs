@@ -13,8 +13,8 @@ use std::rc::Rc;
 use model::{Instant, LeaderEpoch, Offset, WallMs};
 
 use crate::group::{
-    GroupError, GroupReply, GroupRequest, GroupState, Groups, List, MEMBERS_BYTES_MAX, OFFSETS_BYTES_MAX, Pool,
-    Pools, Then, Turn, Write,
+    GroupError, GroupReply, GroupRequest, GroupState, Groups, List, MEMBERS_BYTES_MAX,
+    OFFSETS_BYTES_MAX, Pool, Pools, Then, Turn, Write,
 };
 use crate::partition::PARK_MAX;
 use crate::{Outbox, Ticket};

@@ -26,7 +26,9 @@ impl<E> Outbox<E> {
     /// An empty one, which allocates nothing yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { effects: Vec::new() }
+        Self {
+            effects: Vec::new(),
+        }
     }
 
     /// Adds an effect behind those there.
@@ -34,7 +36,10 @@ impl<E> Outbox<E> {
     /// # Panics
     /// Beyond [`EFFECTS_MAX`]: a machine that has bounded its waiters can't get there.
     pub fn push(&mut self, effect: E) {
-        assert!(self.effects.len() < EFFECTS_MAX, "a step has more effects than may wait");
+        assert!(
+            self.effects.len() < EFFECTS_MAX,
+            "a step has more effects than may wait"
+        );
         self.effects.push(effect);
     }
 

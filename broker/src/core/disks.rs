@@ -261,8 +261,7 @@ impl Inner {
                 retention,
                 quota_bytes,
             } = replica.keep;
-            let grown =
-                replica.grown_bytes >= (quota_bytes / GROWN_PART).min(GROWN_BYTES_MAX).max(1);
+            let grown = replica.grown_bytes >= (quota_bytes / GROWN_PART).clamp(1, GROWN_BYTES_MAX);
             if !(grown || all) {
                 continue;
             }

@@ -124,6 +124,11 @@ impl Core {
         }
     }
 
+    fn stopped(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.stopped == inner.spindles.len()
+    }
+
     /// Waits while a disk has so much before it that clients must not be read further.
     pub(crate) async fn room(&self) {
         while self.inner.borrow().spindles.iter().any(Spindle::crowded) {
@@ -147,11 +152,9 @@ impl Core {
         });
         loop {
             let moved = progress.notified();
-            let inner = self.inner.borrow();
-            if inner.stopped == inner.spindles.len() {
+            if self.stopped() {
                 return;
             }
-            drop(inner);
             moved.await;
         }
     }

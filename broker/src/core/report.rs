@@ -11,6 +11,9 @@ use crate::status::{
     Traffic,
 };
 
+/// A disk whose write takes longer is called stalled: producers are told meanwhile that the outcome is unknown.
+const STALLED: std::time::Duration = node::partition::DISK_WAIT_MAX;
+
 impl Core {
     /// The whole state; walks every partition once.
     pub(crate) fn status(&self) -> Status {
@@ -141,6 +144,7 @@ fn disk(inner: &Inner, spindle: &Spindle) -> Disk {
         path: spindle.path.display().to_string(),
         uuid: spindle.uuid.to_string(),
         state: match spindle.condition() {
+            Condition::Serving if spindle.busy_for() > STALLED => "stalled",
             Condition::Serving => "serving",
             Condition::Failed => "recovering",
             Condition::Out => "failed",

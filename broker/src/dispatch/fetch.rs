@@ -6,7 +6,6 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use model::Offset;
 use node::partition::{PARK_MAX, Refusal};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
@@ -323,6 +322,3 @@ impl Fetch {
         });
     }
 }
-
-/// An offset that no log has.
-pub(super) const NO_OFFSET: Offset = Offset(-1);

@@ -261,14 +261,15 @@ pub(crate) fn found_meta(
                 wanted: node.0,
             });
         }
-        if superblock.meta && !fresh(superblock) {
-            if let Some(first) = meta.replace(at) {
-                let path = |at: usize| places[at].path.clone();
-                return Err(Fault::TwoMetaDisks {
-                    first: path(first),
-                    second: path(at),
-                });
-            }
+        if superblock.meta
+            && !fresh(superblock)
+            && let Some(first) = meta.replace(at)
+        {
+            let path = |at: usize| places[at].path.clone();
+            return Err(Fault::TwoMetaDisks {
+                first: path(first),
+                second: path(at),
+            });
         }
     }
     if let Some(meta) = meta {

@@ -265,8 +265,14 @@ impl Io for LinuxIo {
         // fsync commits the log only as far as this file's own last change stands in it. If its times changed before the
         // last commit (the 5 s timer, another's fsync), later conversions of unwritten blocks would stay out, and a cut
         // leave extents that read as zeros under a checkpoint that counts (ext4 and XFS: 12 of 12 cuts; so: 0 of 12).
-        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
-        let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+        let now = rustix::fs::Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_NOW,
+        };
+        let times = rustix::fs::Timestamps {
+            last_access: now,
+            last_modification: now,
+        };
         retry_on_intr(|| rustix::fs::futimens(file, &times))?;
         Ok(retry_on_intr(|| rustix::fs::fsync(file))?)
     }
