@@ -8,6 +8,7 @@ against Apache Kafka. Give words to run only what has one of them in its name; -
 import argparse
 import importlib
 import os
+import signal
 import sys
 import time
 import traceback
@@ -142,6 +143,8 @@ def ready(broker):
 
 
 def main():
+    # A time limit from outside ends in SIGTERM; the brokers and applications must go with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="also what takes minutes or long builds")
     parser.add_argument("words", nargs="*", help="run only tests with one of these in their name")
