@@ -61,7 +61,8 @@ class Drive:
 
     def prepare(self):
         self.attach()
-        _run("mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0", self.device)
+        # Few inodes: extents are large, and every inode table is written here and now.
+        _run("mkfs.ext4", "-q", "-F", "-i", 1 << 20, "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0", self.device)
         _run("mount", "-o", "noatime", self.device, self.mount)
 
     def attach(self):

@@ -83,7 +83,7 @@ def memory_idle(broker, seconds):
 def many(broker):
     if not getattr(broker, "many", False):
         make_topic(broker, "many", MANY)
-        loads.prepare(*loads.light("unbatched", broker, "many", partitions=MANY, connections=MANY, seconds=1, warm_up=2))
+        loads.prepare(*loads.light("unbatched", broker, "many", partitions=MANY, connections=MANY, seconds=1, warm_up=15))
         broker.many = True
 
 

@@ -182,8 +182,9 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A topic just made may not be led yet: UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER.
-const NOT_YET: [i16; 3] = [3, 5, 6];
+/// A topic just made may not be led yet: UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER; and a
+/// thousand first writes at once may take longer than a request may wait: REQUEST_TIMED_OUT. Clients ask again.
+const NOT_YET: [i16; 4] = [3, 5, 6, 7];
 
 /// True when every partition of a Produce answer says 0, false when some say that they are not led yet, else an error.
 pub(crate) fn produced(answer: &[u8]) -> io::Result<bool> {
