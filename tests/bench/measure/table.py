@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 from pathlib import Path
 
 
@@ -40,11 +39,20 @@ def machine(path):
     cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                 if line.startswith("model name")), platform.machine())
     memory = next(int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
-    found = subprocess.run(["stat", "-f", "-c", "%T", str(path)], capture_output=True, text=True)
     return {
         "date": datetime.date.today().isoformat(), "cpu": cpu, "cores": os.cpu_count(), "memory_gib": round(memory / 2**20, 1),
-        "kernel": platform.release(), "file_system": found.stdout.strip(), "disk": disk_of(path), "load_before": os.getloadavg()[0],
+        "kernel": platform.release(), "file_system": file_system_of(path), "disk": disk_of(path), "load_before": os.getloadavg()[0],
     }
+
+
+def file_system_of(path):
+    """The type of the mount that holds a path: the longest that is a parent of it."""
+    path, found = Path(path).resolve(), (0, "unknown")
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, mount, kind, *_ = line.split()
+        if path.is_relative_to(mount):
+            found = max(found, (len(mount), kind))
+    return found[1]
 
 
 def disk_of(path):

@@ -36,7 +36,7 @@ def run(args):
         note = f"over loopback, from the page cache; {about['cpu']}, Linux {about['kernel']}, {about['date']}"
         Path(args.svg).write_text(chart.lines(
             "Sending a log: CPU of the sender", note, [chart.size(c) for c in chunks],
-            [(w if w != FETCH else "Howdah's Fetch, all of it", [by[w, c] for c in chunks]) for w in ways],
+            [(w if w != FETCH else "Howdah's whole Fetch", [by[w, c] for c in chunks]) for w in ways],
             "CPU seconds for each GB, by bytes of a chunk", False))
     if args.json:
         table.write_json(args.json, about, rows)
