@@ -126,9 +126,16 @@ def _counters(broker):
             "worst_group_ms": 1e3 * max(of("worst_group_seconds"), default=0)}
 
 
+def _touch(broker, topic, partitions):
+    """A first write to each partition, so that the rows don't count the opening of a thousand extents."""
+    loads.prepare(*loads.light("rounds", broker, topic, partitions=partitions, per_round=partitions, batch_bytes=1024, bytes=1,
+                               warm_up=0))
+
+
 def _rounds(broker, partitions, per_round, seconds):
     topic = f"t{partitions}"
     make_topic(broker, topic, partitions, "flush.messages=1")
+    _touch(broker, topic, partitions)
     before = _counters(broker)
     write = loads.light("rounds", broker, topic, partitions=partitions, per_round=per_round, batch_bytes=RECORD, seconds=seconds,
                         warm_up=min(10, seconds / 4))
@@ -158,6 +165,7 @@ def _readers(broker, disk, seconds):
 def _restart(broker, disk, seconds):
     """kill -9 under load, nothing in memory, and the time from exec to an acknowledged produce."""
     make_topic(broker, "many", 1000)
+    _touch(broker, "many", 1000)
     loads.prepare(*loads.light("rounds", broker, "many", partitions=1000, per_round=64, batch_bytes=RECORD, seconds=min(40, seconds),
                                warm_up=0))
     used = _journal_share(broker)
