@@ -16,6 +16,8 @@ use crate::{LeaderEpoch, Offset, WallMs};
 pub const HEADER_BYTES: usize = 61;
 /// Bytes before those that `batch_length` counts.
 pub const LOG_OVERHEAD: usize = 12;
+/// A record without key, value and headers: length, attributes, two deltas, two lengths of −1 and a count, a byte each.
+const RECORD_BYTES_MIN: usize = 7;
 /// First byte that the CRC covers.
 const CRC_FROM: usize = 21;
 const MAGIC: i8 = 2;
@@ -92,6 +94,14 @@ pub enum BatchFault {
         records_count: i32,
         /// Offset of the last one within the batch.
         last_offset_delta: i32,
+    },
+    /// More records than its bytes can hold, where no codec hides their number.
+    #[error("{records_count} records in {bytes} bytes")]
+    Crowded {
+        /// Records claimed.
+        records_count: i32,
+        /// Bytes behind the header.
+        bytes: usize,
     },
 }
 
@@ -179,6 +189,24 @@ impl Header {
             });
         }
         Ok(header)
+    }
+
+    /// Whether the batch can hold as many records as it claims: a claim takes offsets. What a codec hides is not counted,
+    /// as nothing here unpacks it; only the producer's own topic shows the gap.
+    ///
+    /// # Errors
+    /// [`BatchFault::Crowded`], and an unknown codec.
+    pub fn check_claim(&self) -> Result<(), BatchFault> {
+        let bytes = self.bytes.saturating_sub(HEADER_BYTES);
+        let most = bytes / RECORD_BYTES_MIN;
+        let claimed = usize::try_from(self.records_count).unwrap_or(0);
+        if self.codec()? == Codec::None && claimed > most {
+            return Err(BatchFault::Crowded {
+                records_count: self.records_count,
+                bytes,
+            });
+        }
+        Ok(())
     }
 
     /// Like [`Header::check`] without the count: compaction leaves batches with fewer records, even none.
@@ -346,6 +374,23 @@ mod tests {
         let header = Header::check(&bytes).expect("sealed again");
         assert!(header.log_append_time());
         assert_eq!(header.max_timestamp, WallMs(99));
+    }
+
+    #[test]
+    fn a_claim_beyond_the_bytes_is_refused() {
+        let claim = |count, records: &[u8]| {
+            let header = Header::check(&batch(count, records)).expect("whole");
+            header.check_claim()
+        };
+        assert_eq!(claim(1, &[0; 7]), Ok(()));
+        assert_eq!(
+            claim(2, &[0; 13]),
+            Err(BatchFault::Crowded {
+                records_count: 2,
+                bytes: 13
+            })
+        );
+        assert!(claim(i32::MAX, &[0; 7]).is_err());
     }
 
     #[test]

@@ -197,17 +197,20 @@ fn offer<'a>(
             "a produce carries exactly one batch a partition, this one none",
         ));
     };
-    let header = Header::check(&batch).map_err(|error| {
-        let code = match error {
-            BatchFault::Crc { .. } | BatchFault::Truncated { .. } | BatchFault::Length(_) => {
-                ErrorCode::CorruptMessage
-            }
-            BatchFault::Magic(_) | BatchFault::Codec(_) | BatchFault::Count { .. } => {
-                ErrorCode::InvalidRecord
-            }
-        };
-        fault(code, error.to_string())
-    })?;
+    let header = Header::check(&batch)
+        .and_then(|header| header.check_claim().map(|()| header))
+        .map_err(|error| {
+            let code = match error {
+                BatchFault::Crc { .. } | BatchFault::Truncated { .. } | BatchFault::Length(_) => {
+                    ErrorCode::CorruptMessage
+                }
+                BatchFault::Magic(_)
+                | BatchFault::Codec(_)
+                | BatchFault::Count { .. }
+                | BatchFault::Crowded { .. } => ErrorCode::InvalidRecord,
+            };
+            fault(code, error.to_string())
+        })?;
     if header.bytes != batch.len() {
         return Err(fault(
             ErrorCode::InvalidRecord,

@@ -52,6 +52,7 @@ def wrong_batches(c):
     topic = c.topic("wrong")
     compacted = c.topic("compacted", cleanup_policy="compact")
     small = c.topic("small", max_message_bytes="1000")
+    timed = c.topic("timed", message_timestamp_after_max_ms="3600000")
     good = batch([b"a", b"b"])
     rejected = ("INVALID_RECORD", "CORRUPT_MESSAGE")
     cases = [
@@ -72,7 +73,7 @@ def wrong_batches(c):
         ("a sequence of -1 with a producer id", topic, batch([b"a"], producer=(77, 0, -1)), ("INVALID_RECORD",)),
         ("a record without key where keys are compacted", compacted, batch([b"a"]), ("INVALID_RECORD",)),
         ("a batch above max.message.bytes", small, batch([b"x" * 2000]), ("MESSAGE_TOO_LARGE",)),
-        ("a time of next year", topic, batch([b"a"], base_timestamp=int(time.time() * 1000) + 366 * 86_400_000),
+        ("a time of next year", timed, batch([b"a"], base_timestamp=int(time.time() * 1000) + 366 * 86_400_000),
          ("INVALID_TIMESTAMP",)),
     ]
     for what, where, records, wanted in cases:
@@ -82,7 +83,7 @@ def wrong_batches(c):
             raise AssertionError(f"{what}: the connection is closed, wanted {wanted}") from error
         expect(answer["ErrorCode"], *wanted, what=what)
         assert answer["BaseOffset"] == -1, f"{what}: {answer}"
-    for where in (topic, compacted, small):
+    for where in (topic, compacted, small, timed):
         assert c.offset(where, -1)["Offset"] == 0, "a refused batch took an offset"
     expect(c.produce(topic, good)["ErrorCode"], "NONE", what="a good batch on the same connection")
 
