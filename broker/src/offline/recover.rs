@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use store::{Config, Held, Inspection, Note, inspect};
+use store::{Config, DiskState, Held, Inspection, Note, inspect};
 
 use super::{Stopped, describe, disk_fault, open, write_out};
 use crate::exit;
@@ -24,21 +24,32 @@ pub(super) fn run(dir: &Path, accept: bool) -> Result<(), Refusal> {
     let notes = losses(&inspection);
     let mut text = format!("{}: {}\n", dir.display(), describe(&superblock));
     for held in &lost {
-        let (count, from, to) = held.lost().expect("filtered above");
+        let (from, to) = held.lost().expect("filtered above");
+        let lost = match to {
+            Some(to) => format!(
+                "{} offsets lost, {} to {}",
+                to.since(from),
+                from.0,
+                to.0 - 1
+            ),
+            None => format!("all from offset {} on is lost, if there was any", from.0),
+        };
+        let kept = match from.since(held.replica.log_start) {
+            ..=0 => "nothing is kept".to_owned(),
+            _ => format!("{} to {} are kept", held.replica.log_start.0, from.0 - 1),
+        };
         text += &format!(
-            "topic {} partition {}: {count} offsets lost, {} to {}; {} to {} and all behind are kept\n",
-            held.replica.id.topic,
-            held.replica.id.partition.0,
-            from.0,
-            to.0 - 1,
-            held.replica.log_start.0,
-            from.0 - 1,
+            "topic {} partition {}: {lost}; {kept}\n",
+            held.replica.id.topic, held.replica.id.partition.0,
         );
     }
     for note in &notes {
         text += &format!("{note}\n");
     }
-    if lost.is_empty() && notes.is_empty() {
+    if superblock.state == DiskState::Suspect && notes.is_empty() {
+        text += "the journal was rotten at an earlier start: replicas that were made then may be missing\n";
+    }
+    if lost.is_empty() && notes.is_empty() && superblock.state != DiskState::Suspect {
         text += "nothing is lost\n";
         return write_out(&text);
     }
@@ -55,18 +66,26 @@ pub(super) fn run(dir: &Path, accept: bool) -> Result<(), Refusal> {
     let accepted = store::accept(io, Config::default()).map_err(|error| disk_fault(dir, &error));
     bar.finish_and_clear();
     accepted?;
-    write_out("accepted: the partitions go on behind what is lost\n")
+    write_out("accepted: the partitions go on where what is lost began\n")
 }
 
 /// What beside offsets a rotten journal lost.
 fn losses(inspection: &Inspection) -> Vec<String> {
     let say = |note: &Note| match note {
-        Note::Salvaged { seq, next, batches } => {
-            let behind = next.map_or("nothing could be read behind it".to_owned(), |next| {
-                format!("group {next} is the next one that can be read")
-            });
+        Note::Salvaged {
+            seq,
+            next,
+            at,
+            batches,
+        } => {
+            let behind = match next {
+                Some(next) => format!("group {next} is the next one that can be read"),
+                None => "nothing could be read behind it; its sectors may read again after a power cycle, and then \
+                         nothing is lost"
+                    .to_owned(),
+            };
             Some(format!(
-                "the journal is rotten at group {seq}, {behind}; {batches} batches were found in extents"
+                "the journal is rotten at group {seq}, byte {at}: {behind}; {batches} batches were found in extents"
             ))
         }
         Note::SiteHole(index) => Some(format!(

@@ -51,7 +51,7 @@ pub use ops::{
 };
 pub use recover::{
     Adoption, Held, Inspection, JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN, Note, OpenError, Recovered,
-    Replica, accept, adopt, inspect, read_superblock,
+    Replica, UNKNOWN_END, accept, adopt, inspect, read_superblock,
 };
 pub use stats::Stats;
 pub use view::{

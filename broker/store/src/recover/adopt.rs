@@ -37,6 +37,10 @@ pub fn accept<I: Io>(io: I, config: Config) -> Result<Recovered, OpenError> {
             ));
         }
     }
+    if disk.superblock().state == DiskState::Suspect {
+        let site = disk.superblock().site;
+        disk.set_identity(site, DiskState::Member).map_err(failed)?;
+    }
     let mut queue = Queue::default();
     queue.push(Op::Clean, ());
     let mut done = Vec::new();

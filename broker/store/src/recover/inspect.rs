@@ -5,7 +5,7 @@ use model::{Offset, Term};
 
 use super::replay::{End, Replay};
 use super::scan::{RingReader, Walk};
-use super::{Loaded, Note, OpenError, Replica, load_checkpoint, read_superblock, say};
+use super::{Loaded, Note, OpenError, Replica, UNKNOWN_END, load_checkpoint, read_superblock, say};
 use crate::PartIx;
 use crate::format::checkpoint::{Partition, SiteEntry, SiteSnapshot};
 use crate::format::journal::Record;
@@ -50,11 +50,11 @@ pub struct Held {
 }
 
 impl Held {
-    /// Offsets that are lost unless another copy has them: how many, from where to behind what.
+    /// Offsets that are lost unless another copy has them: from where to behind what, if that is known.
     #[must_use]
-    pub fn lost(&self) -> Option<(u64, Offset, Offset)> {
+    pub fn lost(&self) -> Option<(Offset, Option<Offset>)> {
         let (from, to) = self.replica.hole?;
-        Some((to.since(from).max(0) as u64, from, to))
+        Some((from, (to != UNKNOWN_END).then_some(to)))
     }
 }
 

@@ -83,6 +83,19 @@ pub enum OpenError {
         /// How that was seen.
         why: String,
     },
+    /// Groups are missing from the ring, and it is not known that nothing acknowledged went with them. Nothing was written:
+    /// unreadable sectors may read again after a power cycle, and then all is there. `accept` goes on without them.
+    #[error(
+        "the journal can't be read at byte {at}, where group {seq} belongs ({why}): what it held may be lost"
+    )]
+    RingHole {
+        /// The first group that is missing.
+        seq: u64,
+        /// Where in the ring it belongs.
+        at: u64,
+        /// How that was seen.
+        why: String,
+    },
     /// Checkpoint and ring contradict each other although their checksums hold.
     #[error("group {seq} does not fit what came before: {what}")]
     Inconsistent {
@@ -121,10 +134,13 @@ pub struct Replica {
     pub accepted_epoch: LeaderEpoch,
     /// Where each epoch began, rising in both.
     pub epochs: Vec<(LeaderEpoch, Offset)>,
-    /// Offsets that a rotten ring lost: first, and behind the last that is known of. The replica takes no appends until
-    /// the disk is opened with `accept_holes`.
+    /// Offsets that a rotten ring lost: first, and behind the last that is known of, or [`UNKNOWN_END`]. The replica takes
+    /// no appends until the disk is opened with `accept_holes`.
     pub hole: Option<(Offset, Offset)>,
 }
+
+/// Behind a hole that ends nobody knows where: the ring's last groups are gone.
+pub const UNKNOWN_END: Offset = Offset(i64::MAX);
 
 impl Replica {
     pub(crate) fn of<F>(part: PartIx, it: &Part<F>) -> Self {
@@ -156,6 +172,8 @@ pub enum Note {
         seq: u64,
         /// The first one that was found behind it; `None` if there was none.
         next: Option<u64>,
+        /// Where in the ring it belongs.
+        at: u64,
         /// Batches taken from extents.
         batches: u64,
     },
@@ -271,6 +289,14 @@ impl<I: Io> Disk<I> {
             }
             end => end?,
         };
+        if let Some(hole) = replay.hole_to_accept()
+            && !config.accept_holes
+        {
+            // Before anything is written: what is missing may come back.
+            return Err(hole);
+        }
+        // Replicas whose making was lost must not be made anew, be it at a later start.
+        let suspect = replay.holes() && superblock.state == DiskState::Member;
         let boundary = loaded.header.boundary;
         let groups = end.seq - 1 - boundary;
         replay.data(&io, &mut walk, loaded.body.partitions)?;
@@ -325,7 +351,7 @@ impl<I: Io> Disk<I> {
             io,
         };
         disk.queue_freeing();
-        disk.begin(clean != 0)?;
+        disk.begin(clean != 0, suspect)?;
         let recovered = Recovered {
             superblock: disk.superblock.clone(),
             clean: clean != 0,
@@ -347,7 +373,7 @@ impl<I: Io> Disk<I> {
     }
 
     /// The first record of a run, and what the end of the last one left undone.
-    fn begin(&mut self, was_clean: bool) -> Result<(), OpenError> {
+    fn begin(&mut self, was_clean: bool, suspect: bool) -> Result<(), OpenError> {
         if self.config.accept_holes {
             self.parts.values_mut().for_each(|it| it.hole = None);
         }
@@ -369,7 +395,10 @@ impl<I: Io> Disk<I> {
                 it.extents.pop_front();
             }
         }
-        if was_clean {
+        if suspect {
+            self.superblock.state = DiskState::Suspect;
+        }
+        if was_clean || suspect {
             // Before BOOT: a record behind the CLEAN one would else look like rot.
             self.superblock.clean_seq = 0;
             say("the superblock's write", self.write_superblock())?;

@@ -12,7 +12,7 @@ use model::batch::{HEADER_BYTES, Header};
 use model::window::{Fact, Windows};
 use model::{DiskUuid, NodeId, Offset, PartitionIndex, Term, TopicId, TopicPartition, WallMs};
 
-use super::salvage::{Fill, Lost};
+use super::salvage::{Fill, Hole, Lost};
 use super::scan::{Step, Walk};
 use super::{Note, OpenError, say};
 use crate::alloc::{Table, make};
@@ -141,31 +141,39 @@ impl<F: Send + Sync + 'static> Replay<F> {
             if clean != 0 && walk.seq == clean + 1 {
                 break;
             }
-            let (why, torn) = match walk.step() {
+            let (why, unreadable) = match walk.step() {
                 Step::Record(header) => {
                     let record = say("reading the journal", walk.reader.record(header))?;
                     self.record(io, &record)?;
                     continue;
                 }
                 Step::End if clean == 0 => break,
-                Step::End => (format!("it ends, group {clean} was the last"), true),
-                Step::Rotten { why } => (why, false),
+                Step::End => (format!("it ends, group {clean} was the last"), false),
+                Step::Rotten { why, unreadable } => (why, unreadable),
             };
             if !alone {
                 return Err(OpenError::Suspect { seq: walk.seq, why });
             }
-            let seq = walk.seq;
-            self.lost.holes = true;
+            let (seq, at) = (walk.seq, walk.at);
             let next = walk.skip();
+            self.hole(Hole {
+                seq,
+                at,
+                why,
+                unreadable,
+                last: next.is_none(),
+            });
             notes.push(Note::Salvaged {
                 seq,
                 next,
+                at,
                 batches: 0,
             });
-            if next.is_none() || torn {
+            if next.is_none() {
                 break;
             }
         }
+        say("reading an extent", self.salvage_doubtful(io, walk.seq))?;
         for note in notes.iter_mut() {
             if let Note::Salvaged { batches, .. } = note {
                 *batches = self.lost.batches;
@@ -187,7 +195,7 @@ impl<F: Send + Sync + 'static> Replay<F> {
         for (number, entry) in record.entries().enumerate() {
             let entry = entry.map_err(OpenError::Newer)?;
             let payload = record.payload(&entry);
-            let applied = if self.lost.holes {
+            let applied = if self.holes() {
                 self.salvage(io, (seq, number), &entry, payload, record.header.wall)
             } else {
                 self.apply(&entry, payload, record.header.wall)
@@ -448,6 +456,10 @@ impl<F: Send + Sync + 'static> Replay<F> {
             }
             Ok(())
         })?;
+        for fill in fills {
+            // Of replicas that no later record names.
+            self.fill(io, fill, &mut building)?;
+        }
         self.settle(io, building)
     }
 
@@ -553,7 +565,7 @@ impl<F: Send + Sync + 'static> Replay<F> {
                     let base = self.table.row(entry.life.slot).base;
                     let last = it.feed(&payload[..len], base)?;
                     let end = entry.ext_off + len as u32;
-                    let behind = match self.lost.holes {
+                    let behind = match self.holes() {
                         true => page_behind(io, &it.open.file, end),
                         false => [0; PAGE],
                     };

@@ -3,6 +3,10 @@
 //! Records behind the hole still apply to replicas whose offsets connect. Batches that the lost groups held are taken from
 //! the extents where they lie, if they check: checksum, offset, leader epoch, and an end exactly where the next record
 //! begins. A replica whose batches can't be found stops at its hole until that is accepted; nothing else waits for it.
+//!
+//! A replica that no record behind the hole names may have lost its last batches in it: its open extent gives what
+//! connects, and since there may have been more, it ends in a hole that ends nobody knows where. So does every replica if
+//! the ring's last groups are missing.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -11,20 +15,22 @@ use model::batch::Header;
 use model::{Offset, WallMs};
 
 use super::replay::{Refusal, Replay, appended};
-use super::say;
+use super::{OpenError, UNKNOWN_END, say};
 use crate::PartIx;
 use crate::extent_io::read_batch;
 use crate::format::PAGE;
 use crate::format::extent::{DATA_AT, ExtentHeader, SlotLife};
-use crate::format::journal::{Entry, EntryType};
+use crate::format::journal::{Entry, EntryType, GAP};
 use crate::format::row::{Row, SlotState};
 use crate::io::{Io, Mode, Name};
 
 /// What was lost, and what of it was found.
 #[derive(Debug, Default)]
 pub(super) struct Lost {
-    /// The walk has passed a hole.
-    pub(super) holes: bool,
+    /// In the ring, in order.
+    pub(super) holes: Vec<Hole>,
+    /// Replicas that were there at the last hole and that no record behind it connects to: nobody knows what it took.
+    pub(super) doubtful: BTreeSet<PartIx>,
     /// Batches found in extents.
     pub(super) batches: u64,
     /// First missing entry of the site log.
@@ -33,6 +39,21 @@ pub(super) struct Lost {
     pub(super) unknown: BTreeSet<PartIx>,
     /// Entries, by group and number, that do not apply.
     pub(super) skipped: BTreeSet<(u64, usize)>,
+}
+
+/// Groups that are missing from the ring.
+#[derive(Debug)]
+pub(super) struct Hole {
+    /// The first one.
+    pub(super) seq: u64,
+    /// Where in the ring it belongs.
+    pub(super) at: u64,
+    /// How that was seen.
+    pub(super) why: String,
+    /// The device gave an error, and may not the next time.
+    pub(super) unreadable: bool,
+    /// Nothing was found behind it.
+    pub(super) last: bool,
 }
 
 /// Batches to be taken from where they lie, before an entry is applied.
@@ -102,7 +123,7 @@ impl<F: Send + Sync + 'static> Replay<F> {
         if fits {
             match self.apply(entry, payload, wall) {
                 Err(Refusal::Unfit(_)) => {}
-                done => return done,
+                done => return self.connected(entry, done),
             }
         }
         let found = match entry.kind {
@@ -132,7 +153,7 @@ impl<F: Send + Sync + 'static> Replay<F> {
         if found {
             match self.apply(entry, payload, wall) {
                 Err(Refusal::Unfit(_)) => {}
-                done => return done,
+                done => return self.connected(entry, done),
             }
         }
         let loses = matches!(
@@ -143,6 +164,18 @@ impl<F: Send + Sync + 'static> Replay<F> {
             it.hole = Some((it.end, upto.max(it.end)));
         }
         self.skip(key, entry)
+    }
+
+    /// An entry applied: if it says where its replica's log ended before it, the hole took nothing of that.
+    fn connected(&mut self, entry: &Entry, done: Result<(), Refusal>) -> Result<(), Refusal> {
+        if matches!(
+            entry.kind,
+            EntryType::Append | EntryType::ExtSeal | EntryType::ExtOpen
+        ) && entry.flags & GAP == 0
+        {
+            self.lost.doubtful.remove(&entry.part);
+        }
+        done
     }
 
     /// The entry does not apply; a slot it takes into use is let go again.
@@ -246,34 +279,113 @@ impl<F: Send + Sync + 'static> Replay<F> {
         life: SlotLife,
         until: Until,
     ) -> io::Result<bool> {
+        let found = self.connecting(io, part, life, until)?;
+        let end = self.parts.get(&part).map_or(Offset::ZERO, |it| it.end);
+        let next = found.last().map_or(end, Header::next_offset);
+        let bytes: usize = found.iter().map(|header| header.bytes).sum();
+        let at = self.table.row(life.slot).used + bytes as u32;
+        if next != until.offset || until.at.is_some_and(|wanted| wanted != at) {
+            return Ok(false);
+        }
+        self.add(key, part, life, &found);
+        Ok(true)
+    }
+
+    /// The walk has come to a hole.
+    pub(super) fn hole(&mut self, hole: Hole) {
+        self.lost.doubtful.extend(self.parts.keys());
+        if hole.last && self.site.last() > 0 {
+            // Only a meta disk has one.
+            self.lost.site.get_or_insert(self.site.last() + 1);
+        }
+        self.lost.holes.push(hole);
+    }
+
+    /// Whether groups are missing from the ring.
+    pub(super) const fn holes(&self) -> bool {
+        !self.lost.holes.is_empty()
+    }
+
+    /// Behind the last record: what replicas in doubt give. `seq` is the next group's.
+    pub(super) fn salvage_doubtful<I: Io<File = F>>(&mut self, io: &I, seq: u64) -> io::Result<()> {
+        for part in std::mem::take(&mut self.lost.doubtful) {
+            let Some(it) = self.parts.get(&part).filter(|it| it.hole.is_none()) else {
+                continue;
+            };
+            let slot = it.extents.back().copied();
+            let open = slot.filter(|slot| self.table.row(*slot).state == SlotState::Open);
+            if let Some(slot) = open {
+                let life = SlotLife {
+                    slot,
+                    generation: self.table.row(slot).generation,
+                };
+                let all = Until {
+                    at: None,
+                    offset: UNKNOWN_END,
+                };
+                let found = self.connecting(io, part, life, all)?;
+                self.add((seq, 0), part, life, &found);
+            }
+            if let Some(it) = self.parts.get_mut(&part) {
+                it.hole = Some((it.end, UNKNOWN_END));
+            }
+        }
+        Ok(())
+    }
+
+    /// Why the disk must not be written to before a person has seen it: the first hole, unless all it can have cost is
+    /// known by replica, or saved. What the device failed to give it may give another time.
+    pub(super) fn hole_to_accept(&self) -> Option<OpenError> {
+        let Hole { seq, at, why, .. } = self.lost.holes.first()?;
+        let ends = self.lost.holes.iter().any(|it| it.last);
+        let may_return = self.lost.holes.iter().any(|it| it.unreadable)
+            && self.parts.values().any(|it| it.hole.is_some());
+        let nameless = self.lost.site.is_some() || !self.lost.unknown.is_empty();
+        (ends || may_return || nameless).then(|| OpenError::RingHole {
+            seq: *seq,
+            at: *at,
+            why: why.clone(),
+        })
+    }
+
+    /// Batches of an open extent behind its last known one, each beginning where the one before it ends, up to `until`.
+    fn connecting<I: Io<File = F>>(
+        &self,
+        io: &I,
+        part: PartIx,
+        life: SlotLife,
+        until: Until,
+    ) -> io::Result<Vec<Header>> {
         let row = *self.table.row(life.slot);
         let end = self.parts.get(&part).map_or(Offset::ZERO, |it| it.end);
         let limit = until.at.unwrap_or(row.class.bytes() as u32);
+        let mut found: Vec<Header> = Vec::new();
         let file = match io.open(Name::Extent(life.slot), Mode::Read) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
             Err(error) => return Err(error),
         };
-        let mut found: Vec<Header> = Vec::new();
         let (mut at, mut next, mut epoch) = (row.used, end, row.last_epoch);
         let mut bytes = Vec::new();
         while at < limit && next < until.offset {
             // A place that can't be read holds nothing to be saved.
             let Ok(Some(header)) = read_batch(io, &file, at, limit, &mut bytes) else {
-                return Ok(false);
+                break;
             };
             if header.base_offset != next || header.leader_epoch < epoch {
-                return Ok(false);
+                break;
             }
             (next, epoch) = (header.next_offset(), header.leader_epoch);
             at += header.bytes as u32;
             found.push(header);
         }
-        if next != until.offset || until.at.is_some_and(|wanted| wanted != at) {
-            return Ok(false);
-        }
-        let (from, to) = (row.used, at);
-        for header in &found {
+        Ok(found)
+    }
+
+    /// Takes batches that [`Self::connecting`] found.
+    fn add(&mut self, key: (u64, usize), part: PartIx, life: SlotLife, found: &[Header]) {
+        let from = self.table.row(life.slot).used;
+        for header in found {
             let mut entry = Entry::new(EntryType::Append);
             entry.len = header.bytes as u32;
             entry.base = header.base_offset;
@@ -291,10 +403,9 @@ impl<F: Send + Sync + 'static> Replay<F> {
             part,
             life,
             from,
-            to,
+            to: self.table.row(life.slot).used,
             opened: None,
         });
-        Ok(true)
     }
 
     fn read_header<I: Io<File = F>>(

@@ -138,7 +138,11 @@ pub(super) enum Step {
     /// A torn end, or none: this sequence was never acknowledged.
     End,
     /// The record is missing although it must have been there.
-    Rotten { why: String },
+    Rotten {
+        why: String,
+        /// The device gave an error.
+        unreadable: bool,
+    },
 }
 
 /// A walk from a checkpoint's boundary to the ring's end. What was found once can be walked again.
@@ -186,8 +190,9 @@ impl<'a, I: Io> Walk<'a, I> {
                     break;
                 }
                 At::Nothing => {}
-                At::Unreadable(error) if !wrap => why = Some(format!("at {place}: {error}")),
-                At::Unreadable(_) => {}
+                // A new turn begins only where the longest record does not fit any more.
+                At::Unreadable(_) if wrap && bytes - at >= RECORD_BYTES_MAX as u64 => {}
+                At::Unreadable(error) => why = Some(format!("at {place}: {error}")),
             }
         }
         if let Some(header) = found {
@@ -204,9 +209,13 @@ impl<'a, I: Io> Walk<'a, I> {
             }
         };
         match (why, later) {
-            (Some(why), _) => Step::Rotten { why },
+            (Some(why), _) => Step::Rotten {
+                why,
+                unreadable: true,
+            },
             (None, Some(header)) => Step::Rotten {
                 why: format!("group {} is there", header.seq),
+                unreadable: false,
             },
             (None, None) => Step::End,
         }

@@ -6,7 +6,7 @@ use crate::format::extent::DATA_AT;
 use crate::format::row::SlotState;
 use crate::io::{Copy, Name};
 use crate::verify::{Event, Fault, verify};
-use crate::{Config, Disk, MemIo, Note, Op, Queue, accept, adopt, inspect};
+use crate::{Config, Disk, MemIo, Note, Op, OpenError, Queue, accept, adopt, inspect};
 
 fn faults(io: &MemIo) -> Vec<Fault> {
     let mut faults = Vec::new();
@@ -175,8 +175,8 @@ fn a_rotten_ring_is_told_by_partition_and_accepted() {
     };
     assert_eq!(of(kept).lost(), None);
     assert_eq!(of(kept).replica.end.0, 6);
-    let (count, from, to) = of(lost).lost().unwrap();
-    assert_eq!((count, from.0, to.0), (4, 2, 6));
+    let (from, to) = of(lost).lost().unwrap();
+    assert_eq!((from.0, to.unwrap().0), (2, 6));
     let told = faults(&io);
     assert!(
         told.iter().any(|it| it.expected == "offsets 2 to 5"),
@@ -223,6 +223,151 @@ fn a_rotten_ring_is_told_by_partition_and_accepted() {
     let mut done = Vec::new();
     disk.commit(&mut queue, None, &mut done).unwrap();
     assert_eq!(done[0].1, crate::Outcome::Done);
+}
+
+/// A process that ended with batches in the ring's last group, and the extents' pages still in memory: two replicas, one
+/// of which that group names.
+fn ended() -> (World, crate::PartIx, crate::PartIx) {
+    let mut world = World::new(8, Config::default());
+    member(&mut world);
+    let (busy, idle) = (world.part_new(), world.part_new());
+    world.commit_all().unwrap();
+    for part in [busy, idle, busy] {
+        let bytes = batch(2, 100, TODAY.0, None, 1);
+        world.append_bytes(part, bytes.into());
+        world.commit_all().unwrap();
+    }
+    world.disk = None;
+    (world, busy, idle)
+}
+
+fn member(world: &mut World) {
+    let disk = world.disk.as_mut().unwrap();
+    let site = model::SiteUuid(model::Uuid([7; 16]));
+    disk.set_identity(site, crate::DiskState::Member).unwrap();
+}
+
+fn ends(replicas: &[crate::Replica]) -> Vec<(i64, bool)> {
+    replicas
+        .iter()
+        .map(|it| (it.end.0, it.hole.is_some()))
+        .collect()
+}
+
+#[test]
+fn an_unreadable_end_of_the_ring_stops_the_disk_until_it_reads_again() {
+    let (world, _, _) = ended();
+    let io = world.io.clone();
+    let last = *world.groups().last().unwrap();
+    let from = last.ring_pos;
+    for to in [from + 1, from + last.padded()] {
+        // Its header, or only its payload's last byte.
+        io.fail_reads(Name::Journal, to - 1, to);
+        let operations = io.operations();
+        let refused = Disk::open(io.clone(), Config::default()).map(|_| ());
+        let Err(OpenError::RingHole { seq, at, .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!((seq, at), (last.seq, from));
+        assert_eq!(io.operations(), operations, "something was written");
+        io.heal_reads();
+    }
+    let (_, recovered) = Disk::open(io, Config::default()).unwrap();
+    assert_eq!(ends(&recovered.replicas), [(4, false), (2, false)]);
+    assert_eq!(recovered.superblock.state, crate::DiskState::Member);
+}
+
+#[test]
+fn what_an_unreadable_end_held_is_taken_from_extents_and_the_rest_accepted() {
+    let (world, busy, idle) = ended();
+    let io = world.io.clone();
+    let last = *world.groups().last().unwrap();
+    io.fail_reads(Name::Journal, last.ring_pos, last.ring_pos + 1);
+    let seen = inspect(&io).unwrap();
+    let lost: Vec<_> = seen.replicas.iter().map(crate::Held::lost).collect();
+    assert_eq!(
+        lost,
+        [
+            Some((model::Offset(4), None)),
+            Some((model::Offset(2), None))
+        ],
+        "the last batch lies in its extent, and nobody knows of more"
+    );
+    let told = faults(&io);
+    assert!(
+        told.iter()
+            .any(|it| it.expected.starts_with("offsets from 4 on")),
+        "{told:?}"
+    );
+    accept(io.clone(), Config::default()).unwrap();
+    io.power_cut(3);
+    assert_eq!(faults(&io), []);
+    let (_, recovered) = Disk::open(io, Config::default()).unwrap();
+    assert_eq!(ends(&recovered.replicas), [(4, false), (2, false)]);
+    assert_eq!(recovered.superblock.state, crate::DiskState::Member);
+    assert_eq!(recovered.replicas[0].part, busy);
+    assert_eq!(recovered.replicas[1].part, idle);
+}
+
+#[test]
+fn a_torn_end_is_no_hole() {
+    let (world, _, _) = ended();
+    let last = *world.groups().last().unwrap();
+    assert!(world.io.rot(Name::Journal, last.ring_pos + 200, 0xff));
+    let (_, recovered) = Disk::open(world.io.clone(), Config::default()).unwrap();
+    assert_eq!(ends(&recovered.replicas), [(2, false), (2, false)]);
+}
+
+#[test]
+fn a_hole_may_have_taken_the_last_batches_of_replicas_that_nothing_names_behind_it() {
+    let mut world = World::new(9, Config::default());
+    member(&mut world);
+    let (busy, idle) = (world.part_new(), world.part_new());
+    world.commit_all().unwrap();
+    for part in [busy, idle, busy] {
+        let bytes = batch(2, 100, TODAY.0, None, 1);
+        world.append_bytes(part, bytes.into());
+        world.commit_all().unwrap();
+    }
+    let found = world.groups();
+    let slot = *world.disk().parts[&idle].extents.back().unwrap();
+    world.disk = None;
+    // The group of the idle one, and its batch in the extent.
+    let group = found[found.len() - 2];
+    assert!(world.io.rot(Name::Journal, group.ring_pos + 200, 0xff));
+    assert!(world.io.rot(Name::Extent(slot), DATA_AT as u64 + 70, 0xff));
+    let (_, recovered) = Disk::open(world.io.clone(), Config::default()).unwrap();
+    assert_eq!(recovered.superblock.state, crate::DiskState::Suspect);
+    let holes: Vec<_> = recovered.replicas.iter().map(|it| it.hole).collect();
+    assert_eq!(
+        holes,
+        [None, Some((model::Offset(0), crate::UNKNOWN_END))],
+        "{:?}",
+        recovered.notes
+    );
+}
+
+#[test]
+fn a_ring_that_lost_the_making_of_a_replica_stops_the_disk() {
+    let mut world = World::new(10, Config::default());
+    let one = world.part_new();
+    world.commit_all().unwrap();
+    world.append(one, 100);
+    world.commit_all().unwrap();
+    let two = world.part_new();
+    world.commit_all().unwrap();
+    let made = *world.groups().last().unwrap();
+    for part in [one, two] {
+        world.append(part, 100);
+        world.commit_all().unwrap();
+    }
+    world.disk = None;
+    assert!(world.io.rot(Name::Journal, made.ring_pos + 70, 0xff));
+    let refused = Disk::open(world.io.clone(), Config::default()).map(|_| ());
+    assert!(
+        matches!(refused, Err(OpenError::RingHole { seq, .. }) if seq == made.seq),
+        "{refused:?}"
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::format::journal::{Entry, EntryType, Record};
 use crate::format::superblock::Superblock;
 use crate::format::{Fault as FormatFault, PAGE};
 use crate::io::{Copy, Io, Mode, Name};
-use crate::recover::{Note, OpenError, Read, Stopped, read_superblock};
+use crate::recover::{Note, OpenError, Read, Stopped, UNKNOWN_END, read_superblock};
 
 mod extents;
 
@@ -205,7 +205,10 @@ impl<I: Io> Verifier<'_, I> {
         for (part, it) in &read.replay.parts {
             if let Some((from, to)) = it.hole {
                 let found = format!("{part:?} ({}) without them", it.id.topic);
-                let expected = format!("offsets {} to {}", from.0, to.0 - 1);
+                let expected = match to {
+                    UNKNOWN_END => format!("offsets from {} on, if there were any", from.0),
+                    to => format!("offsets {} to {}", from.0, to.0 - 1),
+                };
                 self.fault(Name::Journal, 0, found, expected);
             }
         }
