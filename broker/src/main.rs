@@ -20,6 +20,7 @@ mod listener;
 mod lock;
 mod logs;
 mod metrics;
+mod mutation;
 mod offline;
 mod pool;
 mod random;

@@ -17,6 +17,7 @@ use store::{
 use thiserror::Error;
 
 use crate::lock::DiskLock;
+use crate::mutation::{Mutation, is};
 
 /// Files of a disk whose making was cut short; superblocks come last.
 const OWN_NAMES: [&str; 5] = ["SUPER.a", "SUPER.b", "journal", "ckpt.a", "ckpt.b"];
@@ -281,7 +282,7 @@ pub(crate) fn found_meta(
         .filter(|(_, held)| matches!(held, Held::Formatted(superblock) if !fresh(superblock)))
         .map(|(place, _)| place.path.display().to_string())
         .collect();
-    if holding.is_empty() {
+    if holding.is_empty() || is(Mutation::BlankMetaTaken) {
         return Ok(0);
     }
     Err(Fault::MetaLost {
