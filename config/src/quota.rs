@@ -28,7 +28,7 @@ const INTERNAL_PERCENT: u64 = 1;
 /// The least share: below it a topic of Kafka's default batches could not hold two extents.
 pub const SHARE_BYTES_MIN: u64 = 8 * MIB;
 /// A topic made at run time gets this part of what is unreserved then, split over its partitions.
-pub const RUN_TIME_SHARE: u64 = 64;
+pub const RUN_TIME_SHARE: u64 = 32;
 /// A checkpoint's body: open indexes 32 MiB, producer windows 8, partitions and site log 8.
 const CHECKPOINT_BODY_BYTES: u64 = 48 * MIB;
 /// A small disk has few partitions: its checkpoints take at most this part of it each.

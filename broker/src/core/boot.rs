@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use model::window::{PAIRS_MAX, Windows};
 use model::{Instant, SiteUuid, TopicId};
 use node::catalog::{Catalog, Declared, Rules, SnapshotFault};
@@ -71,12 +73,11 @@ impl Core {
             incarnation: meta.superblock.incarnation,
             disks: disks.iter().map(promised).collect(),
             declared: declared(&site, node, &disks),
-            whole: meta.notes.iter().all(|note| {
-                !matches!(
-                    note,
-                    store::Note::SiteHole(_) | store::Note::Salvaged { .. }
-                )
-            }),
+            whole: !meta.suspect()
+                && !meta
+                    .notes
+                    .iter()
+                    .any(|note| matches!(note, store::Note::SiteHole(_))),
         };
         let sitelog = SiteLog::new(me, site_log(meta));
         let mut found = BTreeMap::new();
@@ -128,9 +129,11 @@ impl Core {
             lease_until: Instant(0),
             controller: false,
             founded: false,
-            cluster_id: founding.site.to_string(),
+            // As Kafka writes a cluster's UUID: 22 characters.
+            cluster_id: URL_SAFE_NO_PAD.encode(founding.site.0.0),
             found,
             chores: super::disks::Chores::default(),
+            compaction: super::compaction::Lines::default(),
             stopped: 0,
             progress: Rc::new(Notify::new()),
             stopping: false,
