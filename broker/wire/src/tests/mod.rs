@@ -8,6 +8,7 @@ mod cold;
 mod exercise;
 mod fetch;
 mod generate;
+mod golden;
 mod hostile;
 mod memory;
 mod produce;
