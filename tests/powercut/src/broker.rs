@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use kafka_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, DeleteRecordsRequest, DeleteRecordsResponse,
-    TopicName,
+    FetchRequest, FetchResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -39,6 +40,7 @@ pub(crate) struct Site {
     file: PathBuf,
     phases: PathBuf,
     pub(crate) kafka: SocketAddr,
+    http: SocketAddr,
 }
 
 /// The broker's program: `HOWDAH_BIN`, or what stands beside this one.
@@ -89,6 +91,7 @@ impl Site {
             file,
             phases: base.join("phases"),
             kafka,
+            http,
         })
     }
 
@@ -192,6 +195,48 @@ impl Site {
                 .push(Seen { offset, key, value });
         }
         Ok(logs)
+    }
+
+    /// One fetch of a partition: its error code, and how many bytes of batches came.
+    pub(crate) fn fetch(
+        &self,
+        topic: &Topic,
+        partition: i32,
+        offset: i64,
+    ) -> io::Result<(i16, usize)> {
+        const FETCH: i16 = 11;
+        let wanted = FetchPartition::default()
+            .with_partition(partition)
+            .with_current_leader_epoch(-1)
+            .with_fetch_offset(offset)
+            .with_partition_max_bytes(1 << 20);
+        let wanted = FetchTopic::default()
+            .with_topic(TopicName(StrBytes::from_static_str(topic.name)))
+            .with_partitions(vec![wanted]);
+        let request = FetchRequest::default()
+            .with_max_wait_ms(100)
+            .with_min_bytes(1)
+            .with_max_bytes(1 << 20)
+            .with_session_epoch(-1)
+            .with_topics(vec![wanted]);
+        let mut connection = Connection::open(self.kafka)?;
+        let answer: FetchResponse = connection.ask(ApiKey::Fetch, FETCH, &request)?;
+        let rows = answer.responses.iter().flat_map(|it| &it.partitions);
+        let row = rows.into_iter().next();
+        let row =
+            row.ok_or_else(|| io::Error::other("a fetch was answered without its partition"))?;
+        let bytes = row.records.as_ref().map_or(0, |it| it.len());
+        Ok((row.error_code, bytes))
+    }
+
+    /// What `/status` says at this moment.
+    pub(crate) fn status(&self) -> io::Result<String> {
+        let mut stream = TcpStream::connect(self.http)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(b"GET /status HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")?;
+        let mut said = String::new();
+        stream.read_to_string(&mut said)?;
+        Ok(said)
     }
 
     /// DeleteRecords of one partition.

@@ -106,6 +106,13 @@ impl Partition {
             .map_or(self.deleted_below, |(it, _)| it + 1)
     }
 
+    /// The first offset that was acknowledged and not deleted.
+    pub(crate) fn start(&self) -> i64 {
+        self.acknowledged
+            .first_key_value()
+            .map_or(self.deleted_below, |(it, _)| *it)
+    }
+
     /// Acknowledged records that are still to be found.
     pub(crate) fn len(&self) -> usize {
         self.acknowledged.len()

@@ -9,12 +9,13 @@ use crate::world::{Plan, World};
 
 mod faults;
 mod limits;
+mod rings;
 mod swaps;
 
 type Play = fn(&mut World) -> io::Result<String>;
 
 /// Name, what it shows, how.
-const ALL: [(&str, &str, Play); 12] = [
+const ALL: [(&str, &str, Play); 13] = [
     (
         "lying-drives",
         "drives that ignore FLUSH lose records, and the comparison sees it",
@@ -32,10 +33,11 @@ const ALL: [(&str, &str, Play); 12] = [
         faults::write_error_meta,
     ),
     ("read-error", "EIO on a cold read", faults::read_error),
+    ("ring-error", "EIO in the ring at recovery", rings::anywhere),
     (
-        "ring-error",
-        "EIO in the ring at recovery",
-        faults::ring_error,
+        "ring-end",
+        "EIO in the ring's last group at recovery",
+        rings::end,
     ),
     (
         "stall",

@@ -235,6 +235,12 @@ impl World {
         self.books.iter().map(|it| locked(it).end()).collect()
     }
 
+    /// Each partition and its first acknowledged offset.
+    pub(crate) fn starts(&self) -> Vec<(&'static Topic, i32, i64)> {
+        let books = self.books.iter().map(|it| locked(it));
+        books.map(|it| (it.topic, it.index, it.start())).collect()
+    }
+
     /// Partitions whose end is still what it was.
     pub(crate) fn standing(&self, before: &[i64]) -> Vec<String> {
         let now = self.books.iter().map(|it| {
