@@ -64,6 +64,12 @@ fn serve(args: &RunArgs) -> Result<(), Refusal> {
     if let Some(why) = site::plan(&site, node).and_then(|plan| plan.descriptors.refusal(hard)) {
         return Err(refusal(exit::USAGE, why));
     }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| refusal(exit::FAULT, format!("the reactor: {error}")))?;
+    // Before a disk is touched: an address that is taken is said at once, and nothing was formatted for it.
+    let bound = runtime.block_on(bind(doors))?;
     let disks = open::open_all(&site, node, &args.data).map_err(|fault| {
         refusal(
             if fault.protects() {
@@ -74,12 +80,22 @@ fn serve(args: &RunArgs) -> Result<(), Refusal> {
             fault,
         )
     })?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| refusal(exit::FAULT, format!("the reactor: {error}")))?;
     let start = Start { site, node, disks };
-    LocalSet::new().block_on(&runtime, live(start, doors, &args.data))
+    LocalSet::new().block_on(&runtime, live(start, bound, &args.data))
+}
+
+async fn bind(doors: Vec<Door>) -> Result<Vec<(Door, TcpListener)>, Refusal> {
+    let mut bound = Vec::with_capacity(doors.len());
+    for door in doors {
+        let listener = listener::bind(door.address)
+            .await
+            .map_err(|error| refusal(exit::FAULT, error))?;
+        if let Some(warning) = door.warning() {
+            tracing::warn!("{warning}");
+        }
+        bound.push((door, listener));
+    }
+    Ok(bound)
 }
 
 pub(crate) fn choose(site: &Site, name: Option<&str>) -> Result<usize, Refusal> {
@@ -128,18 +144,7 @@ fn doors(site: &Site, node: usize, args: &RunArgs) -> Result<Vec<Door>, Refusal>
     Ok(doors)
 }
 
-async fn live(start: Start, doors: Vec<Door>, data: &Path) -> Result<(), Refusal> {
-    // Bound before anything else waits: an address that is taken is said at once.
-    let mut bound = Vec::with_capacity(doors.len());
-    for door in doors {
-        let listener = listener::bind(door.address)
-            .await
-            .map_err(|error| refusal(exit::FAULT, error))?;
-        if let Some(warning) = door.warning() {
-            tracing::warn!("{warning}");
-        }
-        bound.push((door, listener));
-    }
+async fn live(start: Start, bound: Vec<(Door, TcpListener)>, data: &Path) -> Result<(), Refusal> {
     let core = Core::start(start).map_err(|error| refusal(exit::FAULT, error))?;
     let http = Rc::new(HttpDoor::new());
     let mut kafka = Vec::new();
