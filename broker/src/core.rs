@@ -29,6 +29,7 @@ use crate::spindle::Spindle;
 pub(crate) mod admin;
 mod apply;
 mod boot;
+mod compaction;
 mod disks;
 pub(crate) mod groups;
 mod life;
@@ -144,6 +145,7 @@ pub(crate) struct Inner {
     /// Replicas that the disks hold and the site log has not named yet, since the start.
     found: BTreeMap<(TopicId, u32), Found>,
     chores: disks::Chores,
+    compaction: compaction::Lines,
     /// Disks that stopped in order.
     stopped: usize,
     /// Woken whenever something that [`Core::not_ready`] names may have changed.

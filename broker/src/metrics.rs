@@ -186,7 +186,7 @@ impl Scrape {
                 |disk| disk.commit_worst_ms / 1e3,
             ),
         ];
-        const COUNTERS: [Row; 4] = [
+        const COUNTERS: [Row; 9] = [
             ("disk_groups", "Journal groups written", |disk| {
                 disk.groups as f64
             }),
@@ -200,6 +200,31 @@ impl Scrape {
                 "disk_failures",
                 "Times the disk failed since start",
                 |disk| disk.failures as f64,
+            ),
+            (
+                "disk_compactions",
+                "Compactions that changed a log",
+                |disk| disk.compactions as f64,
+            ),
+            (
+                "disk_compaction_read_bytes",
+                "Bytes that compaction read, in both passes",
+                |disk| disk.compaction_read_bytes as f64,
+            ),
+            (
+                "disk_compaction_written_bytes",
+                "Bytes of batches in extents that compaction put in place",
+                |disk| disk.compaction_written_bytes as f64,
+            ),
+            (
+                "disk_compaction_freed_bytes",
+                "Bytes by which compaction made logs shorter",
+                |disk| disk.compaction_freed_bytes as f64,
+            ),
+            (
+                "disk_compaction_records_dropped",
+                "Records that compaction left out",
+                |disk| disk.compaction_records_dropped as f64,
             ),
         ];
         let disks = &self.0.disks;

@@ -19,11 +19,13 @@ use tokio::sync::mpsc;
 
 use crate::histogram::Histogram;
 
+mod compactor;
 pub(crate) mod open;
 mod range;
 mod reader;
 mod writer;
 
+pub(crate) use compactor::{Compacted, Ending, Order};
 pub(crate) use range::{FileRange, Located};
 pub(crate) use reader::{Find, Pace, Reader};
 pub(crate) use store::{Append, Op, PartIx};
@@ -49,6 +51,8 @@ pub(crate) enum After {
     SiteEntry { index: Index },
     /// A SITE_SNAPSHOT was queued; it is durable when [`Event::Snapshot`] says so.
     SiteSnapshot { index: Index },
+    /// A compactor's extent took the place of others; for the writer thread itself.
+    Swap,
     /// The last operation of an orderly stop.
     Clean,
     /// Nobody waits.
@@ -65,6 +69,8 @@ pub(crate) enum Event {
     },
     /// The site log's snapshot up to this index lies in a checkpoint.
     Snapshot { index: Index },
+    /// What became of an [`Order`].
+    Compacted { disk: usize, compacted: Compacted },
     /// The disk failed; operations in its queue come back as failed. `out`: it is not tried again.
     Failed {
         disk: usize,
@@ -107,6 +113,7 @@ struct Shared {
 #[derive(Default)]
 struct Pending {
     ops: Vec<(Op, After)>,
+    compaction: compactor::Inbox,
     stop: bool,
 }
 
@@ -153,9 +160,11 @@ impl Spindle {
             pace: pace.clone(),
             clock,
         });
+        let reader = Reader::start(at, view.clone(), pace)?;
+        let turns = reader.turns();
         let spindle = Self {
             staged: RefCell::default(),
-            reader: Reader::start(at, view.clone(), pace)?,
+            reader,
             view: RefCell::new(Some(view)),
             next_part: Cell::new(recovered.next_part.0),
             condition: Cell::new(Condition::Serving),
@@ -168,7 +177,7 @@ impl Spindle {
             shared: shared.clone(),
         };
         let meta = recovered.superblock.meta;
-        let writer = writer::Writer::new(at, meta, place, shared, events);
+        let writer = writer::Writer::new(at, meta, place, shared, turns, events);
         std::thread::Builder::new()
             .name(format!("disk{at}-write"))
             .spawn(move || writer.run(disk))?;
@@ -192,6 +201,12 @@ impl Spindle {
             .waiting
             .store(pending.ops.len(), Ordering::Relaxed);
         drop(pending);
+        self.shared.wake.notify_one();
+    }
+
+    /// Orders a compaction, one at a time: [`Event::Compacted`] follows, unless the disk fails or the node stops first.
+    pub(crate) fn compact(&self, order: Order) {
+        self.shared.lock().compaction.order(order);
         self.shared.wake.notify_one();
     }
 

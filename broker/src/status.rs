@@ -79,6 +79,12 @@ pub(crate) struct Disk {
     pub(crate) flushes: u64,
     pub(crate) checkpoints: u64,
     pub(crate) failures: u64,
+    pub(crate) compactions: u64,
+    pub(crate) compaction_read_bytes: u64,
+    pub(crate) compaction_written_bytes: u64,
+    /// Bytes by which logs became shorter.
+    pub(crate) compaction_freed_bytes: u64,
+    pub(crate) compaction_records_dropped: u64,
     pub(crate) commit_p50_ms: f64,
     pub(crate) commit_p99_ms: f64,
     pub(crate) commit_worst_ms: f64,

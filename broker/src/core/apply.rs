@@ -11,6 +11,7 @@ use node::sitelog::{self, Entry, Index, Record};
 use node::{Outbox, coordinator};
 use store::PartSettings;
 
+use super::compaction;
 use super::replica::Keep;
 use super::topics::{PartitionInfo, Topic};
 use super::{Core, Ended, Found, Inner, Replica, Todo};
@@ -265,10 +266,12 @@ impl Inner {
             },
             quota_bytes: settings.quota_bytes,
         };
+        replica.compaction.configure(settings);
         let settings = PartSettings {
             quota_bytes: settings.quota_bytes,
-            segment_ms: settings.segment_ms,
+            segment_ms: compaction::segment_ms(settings),
             retention_ms,
+            class_max: compaction::class_max(settings, replica.internal.is_some()),
         };
         self.spindles[replica.disk].push(
             Op::Settings {

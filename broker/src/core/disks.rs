@@ -73,6 +73,7 @@ impl Inner {
                 self.todo
                     .push_back(Todo::SiteLog(sitelog::Input::SnapshotDurable { index }));
             }
+            Event::Compacted { disk, compacted } => self.compacted(disk, compacted),
             Event::Failed { disk, error, out } => self.disk_failed(core, disk, &error, out),
             Event::Back {
                 disk,
@@ -109,7 +110,7 @@ impl Inner {
             }
             (After::HardState { term }, _) => Todo::SiteLog(S::HardStateDurable { term }),
             (After::SiteEntry { index }, _) => Todo::SiteLog(S::Durable { index }),
-            (After::SiteSnapshot { .. } | After::Clean | After::Nothing, _) => return,
+            (After::SiteSnapshot { .. } | After::Swap | After::Clean | After::Nothing, _) => return,
         };
         self.todo.push_back(todo);
     }
@@ -131,6 +132,7 @@ impl Inner {
     fn disk_failed(&mut self, core: &Rc<Core>, disk: usize, error: &str, out: bool) {
         tracing::error!(disk = %self.spindles[disk].path.display(), error, out, "disk failed");
         self.spindles[disk].failed(out);
+        self.compaction_failed(disk);
         for (at, replica) in &self.replicas {
             if replica.disk == disk {
                 self.todo
@@ -215,6 +217,7 @@ impl Inner {
         if all {
             self.chores.retain = now + RETAIN_EVERY;
         }
+        self.compact(now);
         self.retain(core, all);
         self.try_room(core, now);
     }
@@ -258,7 +261,7 @@ impl Inner {
         let mut trusted = None;
         for (at, replica) in &mut self.replicas {
             let Keep {
-                retention,
+                mut retention,
                 quota_bytes,
             } = replica.keep;
             let grown = replica.grown_bytes >= (quota_bytes / GROWN_PART).clamp(1, GROWN_BYTES_MAX);
@@ -272,6 +275,10 @@ impl Inner {
             let Some(log) = view.log(replica.part) else {
                 continue;
             };
+            let bytes = log.extents.iter().map(|extent| extent.bytes).sum::<u64>();
+            if replica.compaction.may_make_room(bytes, quota_bytes) {
+                retention.bytes = -1;
+            }
             let trusted = *trusted.get_or_insert_with(|| core.trusted_now());
             if let Some(offset) = store::retain(
                 &log.extents,
@@ -282,7 +289,7 @@ impl Inner {
                 self.todo
                     .push_back(Todo::Partition(at, partition::Input::Retain { offset }));
             }
-            let full = log.extents.iter().map(|extent| extent.bytes).sum::<u64>() >= quota_bytes;
+            let full = bytes >= quota_bytes;
             if full != replica.full {
                 replica.full = full;
                 self.todo

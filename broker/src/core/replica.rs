@@ -6,6 +6,7 @@ use model::{Instant, TopicId};
 use node::partition::Partition;
 use tokio::sync::Notify;
 
+use super::compaction;
 use crate::spindle::PartIx;
 
 /// See the module.
@@ -25,6 +26,8 @@ pub(crate) struct Replica {
     pub(super) full: bool,
     /// Bytes appended since retention looked at it.
     pub(super) grown_bytes: u64,
+    /// What compacts it.
+    pub(super) compaction: compaction::State,
     /// Its disk had no room for another extent then.
     pub(super) no_room_since: Option<Instant>,
     /// Fetches that wait for the high watermark, each woken once.
@@ -63,6 +66,7 @@ impl Replica {
             },
             full: false,
             grown_bytes: 0,
+            compaction: compaction::State::default(),
             no_room_since: None,
             waiters: Vec::new(),
         }
@@ -84,5 +88,6 @@ impl Replica {
 
     pub(super) fn appended(&mut self, bytes: usize) {
         self.grown_bytes += bytes as u64;
+        self.compaction.appended(bytes);
     }
 }

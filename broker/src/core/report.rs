@@ -65,7 +65,8 @@ impl Core {
             disks: inner
                 .spindles
                 .iter()
-                .map(|spindle| disk(&inner, spindle))
+                .enumerate()
+                .map(|(at, spindle)| disk(&inner, at, spindle))
                 .collect(),
             topics: inner.report_topics(),
             groups: inner.report_groups(),
@@ -132,13 +133,14 @@ impl Core {
     }
 }
 
-fn disk(inner: &Inner, spindle: &Spindle) -> Disk {
+fn disk(inner: &Inner, at: usize, spindle: &Spindle) -> Disk {
     let stats = spindle.stats();
     let space = inner
         .catalog
         .disks()
         .into_iter()
         .find(|space| space.disk == spindle.uuid);
+    let compaction = inner.compaction.totals(at);
     let ms = |percent: f64| spindle.commit.percentile(percent).as_secs_f64() * 1e3;
     Disk {
         path: spindle.path.display().to_string(),
@@ -160,6 +162,11 @@ fn disk(inner: &Inner, spindle: &Spindle) -> Disk {
         flushes: stats.groups + stats.settles,
         checkpoints: stats.checkpoints,
         failures: spindle.failures(),
+        compactions: compaction.compactions,
+        compaction_read_bytes: compaction.bytes_read,
+        compaction_written_bytes: compaction.bytes_written,
+        compaction_freed_bytes: compaction.bytes_freed,
+        compaction_records_dropped: compaction.records_dropped,
         commit_p50_ms: ms(50.0),
         commit_p99_ms: ms(99.0),
         commit_worst_ms: spindle.commit.max().as_secs_f64() * 1e3,

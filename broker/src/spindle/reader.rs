@@ -18,10 +18,12 @@ use store::{
 };
 use tokio::sync::oneshot;
 
+use super::compactor::Lent;
+
 /// Bytes of one turn.
-const TURN_BYTES: usize = 4 * WARM_BYTES;
+pub(super) const TURN_BYTES: usize = 4 * WARM_BYTES;
 /// Groups between two turns while some wait.
-const GROUPS_PER_TURN: u64 = 3;
+pub(super) const GROUPS_PER_TURN: u64 = 3;
 /// A turn waits no longer than this for groups: a writer that is stuck must not stop readers.
 const PACE_MAX: Duration = Duration::from_millis(250);
 /// A group takes a turn of the platter, 8.3 ms.
@@ -82,11 +84,17 @@ enum Job {
         until: Offset,
         answer: Answer<Option<Stamped>>,
     },
+    Compact(Lent),
 }
 
 /// The other threads' end of it. An answer that never comes, its sender dropped, means that the disk is out of service
 /// or that too much waits for it.
 pub(crate) struct Reader {
+    shared: Arc<Shared>,
+}
+
+/// The writer thread's end of it.
+pub(super) struct Turns {
     shared: Arc<Shared>,
 }
 
@@ -179,20 +187,23 @@ impl Reader {
         answered
     }
 
+    /// For the disk's writer thread.
+    pub(super) fn turns(&self) -> Turns {
+        Turns {
+            shared: self.shared.clone(),
+        }
+    }
+
     fn push(&self, part: PartIx, job: Job) {
-        let mut queue = self.shared.lock();
-        if queue.view.is_none() || queue.count == JOBS_MAX {
-            drop(queue);
-            return drop(job);
-        }
-        queue.count += 1;
-        let jobs = queue.jobs.entry(part).or_default();
-        jobs.push_back(job);
-        if jobs.len() == 1 {
-            queue.turns.push_back(part);
-        }
-        drop(queue);
-        self.shared.wake.notify_one();
+        self.shared.push(part, job, JOBS_MAX);
+    }
+}
+
+impl Turns {
+    /// Has a compactor read. It stands in line beside the jobs of its partition, however many there are.
+    pub(super) fn lend(&self, lent: Lent) {
+        self.shared
+            .push(lent.part(), Job::Compact(lent), JOBS_MAX + 1);
     }
 }
 
@@ -208,6 +219,22 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // The lock guards a queue that every statement leaves whole.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, part: PartIx, job: Job, jobs_max: usize) {
+        let mut queue = self.lock();
+        if queue.view.is_none() || queue.count >= jobs_max {
+            drop(queue);
+            return drop(job);
+        }
+        queue.count += 1;
+        let jobs = queue.jobs.entry(part).or_default();
+        jobs.push_back(job);
+        if jobs.len() == 1 {
+            queue.turns.push_back(part);
+        }
+        drop(queue);
+        self.wake.notify_one();
     }
 
     /// Waits for a job; None: the end.
@@ -328,6 +355,7 @@ impl Thread {
                     });
                 let _ = answer.send(found);
             }
+            Job::Compact(lent) => lent.turn(view),
         }
     }
 
@@ -402,6 +430,7 @@ impl Job {
             Self::Locate { answer, .. } => answer.is_closed(),
             Self::Warm { answer, .. } => answer.is_closed(),
             Self::Find { answer, .. } => answer.is_closed(),
+            Self::Compact(_) => false,
         }
     }
 }

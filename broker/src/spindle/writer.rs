@@ -11,7 +11,9 @@ use node::sitelog::Index;
 use store::{Disk, DiskError, LinuxIo, Outcome, Queue, Work};
 use tokio::sync::mpsc;
 
+use super::compactor::{Driver, Inbox, Moment, Step};
 use super::open::{DiskPlace, open_io};
+use super::reader::Turns;
 use super::{After, Event, Op, Shared};
 use crate::clock;
 
@@ -31,6 +33,8 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     events: mpsc::UnboundedSender<Event>,
     queue: Queue<After>,
+    turns: Turns,
+    compaction: Driver,
     errors: VecDeque<Instant>,
 }
 
@@ -46,6 +50,7 @@ impl Writer {
         meta: bool,
         place: DiskPlace,
         shared: Arc<Shared>,
+        turns: Turns,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
         Self {
@@ -55,6 +60,8 @@ impl Writer {
             shared,
             events,
             queue: Queue::default(),
+            turns,
+            compaction: Driver::default(),
             errors: VecDeque::new(),
         }
     }
@@ -130,16 +137,49 @@ impl Writer {
                 }
                 Err(error) => return End::Failed(error),
             }
+            if let Err(error) = self.compact(disk, waiting) {
+                return End::Failed(error);
+            }
             if let Ok(mut stats) = self.shared.stats.lock() {
                 *stats = disk.stats();
             }
         }
     }
 
+    /// The writer thread's part of a compaction, a piece at a time. The clean mark ends this thread before the next.
+    fn compact(&mut self, disk: &mut Disk<LinuxIo>, waiting: bool) -> Result<(), DiskError> {
+        if !self.compaction.ready() {
+            return Ok(());
+        }
+        let began = self.begin();
+        let moment = Moment {
+            waiting,
+            groups: self.shared.pace.groups.load(Ordering::Relaxed),
+            turns: &self.turns,
+            shared: &self.shared,
+        };
+        let step = self.compaction.step(disk, &moment);
+        self.end(began);
+        match step? {
+            Step::Rest | Step::Wrote => {}
+            Step::Swap(swap) => self.queue.push(swap, After::Swap),
+            Step::Over(compacted) => self.tell(Event::Compacted {
+                disk: self.at,
+                compacted,
+            }),
+        }
+        Ok(())
+    }
+
     /// Moves what the core pushed into the queue; waits for it if nothing else is due. False: stop.
     fn take(&mut self, work: &Work) -> bool {
         let mut pending = self.shared.lock();
-        while pending.ops.is_empty() && self.queue.is_empty() && !work.again {
+        loop {
+            self.compaction.take(&mut pending.compaction);
+            let due = work.again || self.compaction.ready();
+            if due || !pending.ops.is_empty() || !self.queue.is_empty() {
+                break;
+            }
             if pending.stop {
                 return false;
             }
@@ -177,11 +217,12 @@ impl Writer {
     }
 
     /// Tells the core what became of a group's operations. Appends of one replica that follow each other are one fact.
-    fn report(&self, done: &mut Vec<(After, Outcome)>, took: Option<Duration>) {
+    fn report(&mut self, done: &mut Vec<(After, Outcome)>, took: Option<Duration>) {
         let mut outcomes: Vec<(After, Outcome)> = Vec::with_capacity(done.len());
         for (after, outcome) in done.drain(..) {
             match (outcomes.last_mut(), after) {
                 (_, After::Nothing) => {}
+                (_, After::Swap) => self.compaction.swapped(outcome),
                 (
                     Some((
                         After::Durable {
@@ -223,9 +264,11 @@ impl Writer {
         let queued = self.queue.drain().chain(pending.ops.drain(..));
         let mut done: Vec<(After, Outcome)> =
             queued.map(|(_, after)| (after, Outcome::Failed)).collect();
+        pending.compaction = Inbox::default();
         self.shared.waiting.store(0, Ordering::Relaxed);
         drop(pending);
         self.report(&mut done, None);
+        self.compaction.forget();
     }
 
     fn too_often(&mut self) -> bool {

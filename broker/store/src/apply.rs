@@ -354,12 +354,8 @@ impl<I: Io> Disk<I> {
         let it = self.parts.get(&part).expect("the caller looked it up");
         let least =
             Class::holding(span.bytes as u64).expect("a batch is far below the largest class");
-        let quota = it.settings.quota_bytes / 4;
-        let most = Class::ALL
-            .into_iter()
-            .rev()
-            .find(|class| class.bytes() <= quota);
-        let wanted = it.class.min(most.unwrap_or(Class::Small)).max(least);
+        let most = it.settings.class_in_quota().min(it.settings.class_max);
+        let wanted = it.class.min(most).max(least);
         let mut class = wanted;
         let allocated = loop {
             if let Some(it) = self.table.allocate(&*self.io, &self.config, class)? {

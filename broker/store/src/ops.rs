@@ -181,6 +181,8 @@ pub struct PartSettings {
     pub segment_ms: i64,
     /// An open extent is sealed when its last batch is older; −1: never.
     pub retention_ms: i64,
+    /// No open extent is of a larger class unless one batch needs it: what is still open is not compacted.
+    pub class_max: Class,
 }
 
 impl Default for PartSettings {
@@ -190,7 +192,20 @@ impl Default for PartSettings {
             quota_bytes: u64::MAX,
             segment_ms: 7 * 24 * 3600 * 1000,
             retention_ms: -1,
+            class_max: Class::Large,
         }
+    }
+}
+
+impl PartSettings {
+    /// The largest class of which the quota holds four, so that retention has something to let go of; the smallest where
+    /// it holds none.
+    pub(crate) fn class_in_quota(&self) -> Class {
+        Class::ALL
+            .into_iter()
+            .rev()
+            .find(|class| class.bytes() <= self.quota_bytes / 4)
+            .unwrap_or(Class::Small)
     }
 }
 

@@ -232,6 +232,10 @@ impl<I: Io> View<I> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn io(&self) -> &I {
+        &self.io
+    }
+
     fn now(&self) -> Instant {
         self.io.now()
     }

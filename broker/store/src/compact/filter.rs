@@ -36,7 +36,8 @@ pub(super) struct Rules<'a> {
     /// Keys of the records in between are in the map; records behind stay.
     pub(super) mapped: (Offset, Offset),
     pub(super) producers: &'a BTreeMap<i64, (i16, i32)>,
-    pub(super) now: WallMs,
+    /// Trusted time, if there is any.
+    pub(super) now: Option<WallMs>,
     pub(super) delete_retention_ms: i64,
     /// Everything before was filtered, so that a tombstone has nothing left to hide.
     pub(super) tombstones_go: bool,
@@ -75,8 +76,9 @@ pub(super) fn filter(header: &Header, batch: &[u8], rules: &Rules<'_>) -> Verdic
     let Ok(records) = records else {
         return Verdict::Opaque;
     };
-    let dead =
-        header.delete_horizon() && rules.tombstones_go && header.base_timestamp.0 < rules.now.0;
+    let dead = header.delete_horizon()
+        && rules.tombstones_go
+        && rules.now.is_some_and(|now| header.base_timestamp < now);
     let stays = |record: &Record<'_>| {
         let offset = header.base_offset.plus(record.offset_delta.into());
         if offset >= rules.mapped.1 {
@@ -100,7 +102,9 @@ pub(super) fn filter(header: &Header, batch: &[u8], rules: &Rules<'_>) -> Verdic
     let tombstones = kept.iter().any(|record| record.value.is_none());
     let mapped = header.base_offset >= rules.mapped.0 && header.last_offset() < rules.mapped.1;
     let horizon = (tombstones && mapped && rules.tombstones_go && !header.delete_horizon())
-        .then(|| WallMs(rules.now.0.saturating_add(rules.delete_retention_ms)));
+        .then_some(rules.now)
+        .flatten()
+        .map(|now| WallMs(now.0.saturating_add(rules.delete_retention_ms)));
     if horizon.is_none() && kept.len() == records.len() {
         return Verdict::Keep;
     }

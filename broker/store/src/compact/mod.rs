@@ -22,8 +22,10 @@ use crate::PartIx;
 use crate::batches::{BatchError, BatchReader};
 use crate::disk::{Disk, DiskError, Reserved};
 use crate::format::extent::DATA_AT;
+use crate::format::row::SlotState;
 use crate::io::{Io, Mode, Name};
 use crate::ops::{Op, Outcome, Swap};
+use crate::view::View;
 
 mod filter;
 mod keys;
@@ -87,6 +89,8 @@ pub struct Cleaned {
     pub bytes_before: u64,
     /// And in those that came.
     pub bytes_after: u64,
+    /// Records left out of those that came.
+    pub records_dropped: u64,
     /// Bytes read in both passes.
     pub bytes_read: u64,
     /// Keys mapped.
@@ -214,7 +218,7 @@ impl<I: Io> Compactor<I> {
             panic!("no swap is under way");
         };
         // Swapped in, or let go by the disk as stale.
-        let bytes = self.target.handed_over();
+        let (bytes, dropped) = self.target.handed_over();
         if outcome != Outcome::Done {
             self.stage = Stage::Done;
             return;
@@ -227,6 +231,7 @@ impl<I: Io> Compactor<I> {
                 .max(extent.last.plus(1).min(self.mapped_to));
         }
         self.report.bytes_after += bytes;
+        self.report.records_dropped += dropped;
         self.report.swaps += 1;
         self.next_run();
     }
@@ -343,10 +348,16 @@ impl<I: Io> Compactor<I> {
                     self.target.push(&header, bytes)
                 }
                 Verdict::Rewrite(bytes) => {
-                    let header = Header::read(&bytes).expect("just written");
-                    self.target.push(&header, &bytes)
+                    let left = Header::read(&bytes).expect("just written");
+                    let dropped = header.records_count - left.records_count;
+                    self.target.leave_out(u64::from(dropped.unsigned_abs()));
+                    self.target.push(&left, &bytes)
                 }
-                Verdict::Drop => true,
+                Verdict::Drop => {
+                    let dropped = header.records_count.unsigned_abs();
+                    self.target.leave_out(u64::from(dropped));
+                    true
+                }
             };
             let (_, reader) = self.source.as_ref().expect("opened above");
             read += reader.read - before;
@@ -423,7 +434,24 @@ fn trouble(extent: &Sealed, at: u32, error: BatchError) -> CompactError {
     }
 }
 
+impl<I: Io> View<I> {
+    /// The reader thread's part of a compaction: reads one piece.
+    pub fn compact(&self, compactor: &mut Compactor<I>) -> Result<(), CompactError> {
+        compactor.read(self.io())
+    }
+}
+
 impl<I: Io> Disk<I> {
+    /// Whether everything that a compaction goes over is still there. Where it is not, an error in reading means nothing.
+    #[must_use]
+    pub fn holds(&self, compactor: &Compactor<I>) -> bool {
+        compactor.plan.extents.iter().all(|extent| {
+            self.table.alive(extent.life).is_some_and(|row| {
+                row.part == compactor.plan.part && row.state == SlotState::Sealed
+            })
+        })
+    }
+
     /// The writer thread's part of a compaction, between two groups: makes room, writes one piece, or syncs. On an error
     /// the disk has failed.
     pub fn compact(&mut self, compactor: &mut Compactor<I>) -> Result<(), DiskError> {

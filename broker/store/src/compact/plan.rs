@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use model::{DiskUuid, Offset, TopicPartition, WallMs};
 
+use crate::PartIx;
 use crate::disk::Disk;
 use crate::format::extent::{COMPACTED, DATA_AT, SlotLife};
 use crate::format::row::{Row, SlotState};
 use crate::io::Io;
-use crate::{Class, PartIx};
 
 /// A topic's settings, in Kafka's meaning.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -75,14 +75,16 @@ pub struct Plan {
     /// Newest generation and last sequence of each producer.
     pub(super) producers: BTreeMap<i64, (i16, i32)>,
     pub(super) delete_retention_ms: i64,
-    pub(super) now: WallMs,
-    /// Bytes of batches in one run, unless one extent has more: what one extent is sure to hold.
+    pub(super) now: Option<WallMs>,
+    /// Bytes of batches in one run, unless one extent has more: what one extent is sure to hold. By the quota, like
+    /// any extent: retention lets go of whole ones.
     pub(crate) run_bytes: u64,
 }
 
 impl<I: Io> Disk<I> {
     /// What of a replica is worth compacting now, if anything is. `bound` is min(high watermark, stable end): extents that
-    /// reach it stay. `now` is trusted time. `cleaned_to` is what the replica's last compaction of this run reported; an
+    /// reach it stay. `now` is trusted time; without any, no record counts as old and no tombstone's time begins or ends.
+    /// `cleaned_to` is what the replica's last compaction of this run reported; an
     /// extent it left off inside is mapped from there on. Without it, extents that a compaction went over count as clean.
     #[must_use]
     pub fn compaction(
@@ -90,7 +92,7 @@ impl<I: Io> Disk<I> {
         part: PartIx,
         bound: Offset,
         settings: &CompactionSettings,
-        now: WallMs,
+        now: Option<WallMs>,
         cleaned_to: Option<Offset>,
     ) -> Option<Plan> {
         let it = self.parts.get(&part)?;
@@ -114,7 +116,7 @@ impl<I: Io> Disk<I> {
                 .collect(),
             delete_retention_ms: settings.delete_retention_ms,
             now,
-            run_bytes: Class::Large.data_bytes(),
+            run_bytes: it.settings.class_in_quota().data_bytes(),
         })
     }
 }
@@ -138,13 +140,14 @@ fn sealed(slot: u32, row: &Row) -> Sealed {
 fn choose(
     sealed: impl Iterator<Item = Sealed>,
     settings: &CompactionSettings,
-    now: WallMs,
+    now: Option<WallMs>,
     cleaned_to: Option<Offset>,
 ) -> Option<(VecDeque<Sealed>, Offset)> {
     let mut extents: VecDeque<Sealed> = VecDeque::new();
     let (mut clean_bytes, mut dirty_bytes) = (0, 0);
     let mut first_dirty = None;
     let mut overdue = false;
+    let age = |time: WallMs| now.map_or(0, |now| now.0.saturating_sub(time.0));
     for extent in sealed {
         let clean = match cleaned_to {
             Some(to) => extent.last < to,
@@ -154,14 +157,14 @@ fn choose(
             clean_bytes += extent.bytes();
         } else {
             let newest = extent.max_ts.max(extent.appended_at);
-            if now.0.saturating_sub(newest.0) < settings.lag_ms_min {
+            if age(newest) < settings.lag_ms_min {
                 break;
             }
             // Its oldest record is no older than the extent before.
             let oldest = extents
                 .back()
                 .map_or(extent.max_ts, |before| before.max_ts.min(extent.max_ts));
-            overdue |= now.0.saturating_sub(oldest.0) >= settings.lag_ms_max;
+            overdue |= now.is_some() && age(oldest) >= settings.lag_ms_max;
             first_dirty.get_or_insert(cleaned_to.map_or(extent.base, |to| to.max(extent.base)));
             dirty_bytes += extent.bytes();
         }
@@ -211,7 +214,7 @@ mod tests {
         cleaned_to: Option<i64>,
     ) -> Option<(usize, i64)> {
         let extents = extents.iter().copied();
-        let now = WallMs(10_000);
+        let now = Some(WallMs(10_000));
         choose(extents, &settings, now, cleaned_to.map(Offset)).map(|(it, at)| (it.len(), at.0))
     }
 

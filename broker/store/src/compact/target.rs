@@ -22,6 +22,8 @@ struct Sums {
     max_ts: WallMs,
     first_epoch: LeaderEpoch,
     last_epoch: LeaderEpoch,
+    /// Records left out.
+    dropped: u64,
 }
 
 const NOTHING: Sums = Sums {
@@ -31,6 +33,7 @@ const NOTHING: Sums = Sums {
     max_ts: WallMs(-1),
     first_epoch: LeaderEpoch::NONE,
     last_epoch: LeaderEpoch::NONE,
+    dropped: 0,
 };
 
 /// How far the end of a run is written.
@@ -127,6 +130,11 @@ impl<I: Io> Target<I> {
         true
     }
 
+    /// So many records are left out.
+    pub(super) fn leave_out(&mut self, records: u64) {
+        self.sums.dropped += records;
+    }
+
     /// So many of the run's extents are in whole.
     pub(super) fn mark(&mut self, count: usize) {
         self.mark = (count, self.sums);
@@ -162,12 +170,13 @@ impl<I: Io> Target<I> {
         self.begin(self.base);
     }
 
-    /// The disk has it now; says how many bytes of batches it holds.
-    pub(super) fn handed_over(&mut self) -> u64 {
+    /// The disk has it now; says how many bytes of batches it holds, and how many records were left out.
+    pub(super) fn handed_over(&mut self) -> (u64, u64) {
         self.reserved = None;
         let bytes = u64::from(self.sums.used - DATA_AT);
+        let dropped = self.sums.dropped;
         self.begin(self.base);
-        bytes
+        (bytes, dropped)
     }
 
     pub(super) fn wants_write(&self) -> bool {

@@ -251,7 +251,7 @@ impl Bench {
         let (now, bound) = (self.now, self.end);
         let plan = self
             .disk()
-            .compaction(PART, bound, &ALWAYS, now, cleaned_to);
+            .compaction(PART, bound, &ALWAYS, Some(now), cleaned_to);
         let Some(mut plan) = plan else {
             return Ok(None);
         };
@@ -541,7 +541,7 @@ fn an_extent_that_goes_meanwhile_makes_the_swap_stale() {
     let (now, bound) = (bench.now, bench.end);
     let plan = bench
         .disk()
-        .compaction(PART, bound, &ALWAYS, now, None)
+        .compaction(PART, bound, &ALWAYS, Some(now), None)
         .unwrap();
     let gone = plan.extents[0].last.plus(1);
     let mut compactor = Compactor::new(plan, KeyMap::default());

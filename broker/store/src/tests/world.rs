@@ -495,7 +495,7 @@ impl World {
         let io = self.io.clone();
         let plan = self
             .disk()
-            .compaction(part, end, &settings, TODAY, Some(Offset(0)));
+            .compaction(part, end, &settings, Some(TODAY), Some(Offset(0)));
         let Some(plan) = plan else {
             return Ok(());
         };
