@@ -190,6 +190,12 @@ impl<I: Io> Disk<I> {
                 };
             }
             Step::Sync => {
+                // fsync commits the log only as far as this file's own last change stands in it. That may have been before
+                // the last commit (the 5 s timer, another's fsync): later conversions of unwritten blocks would stay out,
+                // and a cut leave extents that read as zeros under a checkpoint that counts.
+                if !is(Mutation::CheckpointUntouched) {
+                    self.io.touch(file)?;
+                }
                 self.io.fsync(file)?;
                 pending.step = Step::Header;
             }

@@ -12,6 +12,8 @@ pub(crate) enum Mutation {
     OnePassReplay,
     /// LOG_START records are not replayed (R10).
     LogStartLowered,
+    /// The checkpoint file's times stay as they are before its fsync.
+    CheckpointUntouched,
 }
 
 #[cfg(feature = "mutations")]
@@ -23,6 +25,7 @@ pub(crate) fn is(mutation: Mutation) -> bool {
             "batch-across-epoch" => Mutation::BatchAcrossEpoch,
             "snapshot-later-than-replay" => Mutation::SnapshotLaterThanReplay,
             "one-pass-replay" => Mutation::OnePassReplay,
+            "checkpoint-untouched" => Mutation::CheckpointUntouched,
             "log-start-lowered" => Mutation::LogStartLowered,
             // Another crate's.
             _ => return None,

@@ -3,7 +3,9 @@
 //! What a write left behind when the power goes is decided page by page from a seed: any version since the last flush
 //! may be on the medium, whole or torn at 512 B, a later write may be there and an earlier one lost. A page in a block
 //! that was never written reads as zeros unless the file system's log was committed. New, removed and grown files come
-//! back in the order of that log. The same seed gives the same disk. It never lies about a flush unless told to.
+//! back in the order of that log, which is committed by itself now and then if [`MemIo::commit_by_itself`] says so; an
+//! fsync commits it only if the file's own last change is not in it yet. The same seed gives the same disk. It never lies
+//! about a flush unless told to.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,6 +24,9 @@ const SECTOR: usize = 512;
 const CALL_NS: u64 = 2_000;
 /// A flush's time: a turn of a 7200 rpm disk.
 const FLUSH_NS: u64 = 8_330_000;
+
+/// One in so many operations finds the file system's log committed.
+const COMMIT_EVERY: u64 = 12;
 
 type Page = Box<[u8; PAGE]>;
 
@@ -68,6 +73,10 @@ struct Inner {
     next_file: u64,
     /// Changes of names and sizes that the file system's log does not hold yet.
     log: Vec<Change>,
+    /// Number of the transaction that the log's next commit ends.
+    transaction: u64,
+    /// Decides when the log is committed by itself.
+    committer: Option<Random>,
     file_system: FileSystem,
     clock: u64,
     random: u64,
@@ -93,6 +102,8 @@ enum Change {
 #[derive(Clone, Debug, Default)]
 struct Inode {
     bytes: u64,
+    /// The transaction of its last change.
+    changed: u64,
     pages: BTreeMap<u64, Cached>,
 }
 
@@ -155,6 +166,8 @@ impl MemIo {
             files: BTreeMap::new(),
             next_file: 1,
             log: Vec::new(),
+            transaction: 1,
+            committer: None,
             file_system: FileSystem::CommitsTogether,
             clock: 1,
             random: seed,
@@ -177,6 +190,11 @@ impl MemIo {
     /// What [`Io::file_system`] says from now on.
     pub fn set_file_system(&self, file_system: FileSystem) {
         self.inner().file_system = file_system;
+    }
+
+    /// From now on the file system's log is committed at moments of its own, as by a timer or by another program's fsync.
+    pub fn commit_by_itself(&self, seed: u64) {
+        self.inner().committer = Some(Random(seed));
     }
 
     /// The size of the file system from now on.
@@ -419,6 +437,15 @@ impl Inner {
             return Err(io::Error::other("the power is off"));
         }
         self.clock += CALL_NS;
+        if self
+            .committer
+            .as_mut()
+            .is_some_and(|random| random.below(COMMIT_EVERY) == 0)
+        {
+            // A commit flushes the device, or it would come before what it speaks of.
+            self.drain();
+            self.commit();
+        }
         let number = self.operations;
         self.operations += 1;
         let phase = crate::phase::current();
@@ -450,6 +477,7 @@ impl Inner {
     fn write(&mut self, file: MemFile, parts: &[&[u8]], mut at: u64) {
         for part in parts {
             let inode = self.files.entry(file.0).or_default();
+            inode.changed = self.transaction;
             let end = at + part.len() as u64;
             if end > inode.bytes {
                 let from = std::mem::replace(&mut inode.bytes, end);
@@ -468,6 +496,7 @@ impl Inner {
 
     /// The file system's log is committed.
     fn commit(&mut self) {
+        self.transaction += 1;
         self.log.clear();
         for inode in self.files.values_mut() {
             for page in inode.pages.values_mut() {
@@ -480,6 +509,10 @@ impl Inner {
     fn flush(&mut self) {
         self.counts.flushes += 1;
         self.clock += FLUSH_NS;
+        self.drain();
+    }
+
+    fn drain(&mut self) {
         for inode in self.files.values_mut() {
             for page in inode.pages.values_mut() {
                 page.flush();
@@ -559,7 +592,12 @@ impl Io for MemIo {
             }
             let file = inner.next_file;
             inner.next_file += 1;
-            inner.files.insert(file, Inode::default());
+            let changed = inner.transaction;
+            let inode = Inode {
+                changed,
+                ..Inode::default()
+            };
+            inner.files.insert(file, inode);
             let replaced = inner.names.insert(name, file);
             inner.log.push(Change::Created { name, replaced });
             return Ok(MemFile(file));
@@ -675,7 +713,9 @@ impl Io for MemIo {
             if inner.used() + bytes - have > inner.capacity {
                 return Err(io::Error::from_raw_os_error(libc::ENOSPC));
             }
-            inner.file(*file).bytes = bytes;
+            let transaction = inner.transaction;
+            let inode = inner.file(*file);
+            (inode.bytes, inode.changed) = (bytes, transaction);
             inner.log.push(Change::Grown {
                 file: file.0,
                 from: have,
@@ -736,17 +776,33 @@ impl Io for MemIo {
         Ok(())
     }
 
+    fn touch(&self, file: &MemFile) -> io::Result<()> {
+        let mut inner = self.inner();
+        if inner.dead {
+            return Err(io::Error::other("the power is off"));
+        }
+        let transaction = inner.transaction;
+        inner.file(*file).changed = transaction;
+        Ok(())
+    }
+
     fn fsync(&self, file: &MemFile) -> io::Result<()> {
         let mut inner = self.inner();
         if !inner.operate()? {
             return Err(io::Error::other("the power went"));
         }
         inner.counts.syncs += 1;
-        for page in inner.file(*file).pages_in(0, u64::MAX) {
+        let transaction = inner.transaction;
+        let inode = inner.file(*file);
+        let mut changed = inode.changed == transaction;
+        for page in inode.pages_in(0, u64::MAX) {
             page.hand();
+            changed |= page.converting && !page.written || page.before.is_some();
         }
         inner.flush();
         match inner.file_system {
+            // Its last change stands in the log already: nothing makes the file system commit what came later.
+            FileSystem::CommitsTogether if !changed => {}
             FileSystem::CommitsTogether => inner.commit(),
             FileSystem::Other => inner.commit_one(*file),
         }

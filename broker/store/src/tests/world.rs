@@ -60,6 +60,7 @@ impl World {
     pub(super) fn with_format(seed: u64, config: Config, format: &FormatConfig) -> Self {
         let io = MemIo::new(seed, 1 << 32);
         Disk::format(&io, format).unwrap();
+        io.commit_by_itself(!seed);
         let mut world = Self {
             io,
             config,
