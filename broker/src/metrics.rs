@@ -150,10 +150,15 @@ impl Scrape {
 
     fn disks(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         type Row = (&'static str, &'static str, fn(&crate::status::Disk) -> f64);
-        const GAUGES: [Row; 8] = [
+        const GAUGES: [Row; 9] = [
             ("disk_serving", "1 while the disk takes writes", |disk| {
                 f64::from(u8::from(disk.state == "serving"))
             }),
+            (
+                "disk_stalled",
+                "1 while a write has had no answer for more than 2 s",
+                |disk| f64::from(u8::from(disk.state == "stalled")),
+            ),
             (
                 "disk_use_bytes",
                 "Bytes of the disk given to the broker",
@@ -186,7 +191,7 @@ impl Scrape {
                 |disk| disk.commit_worst_ms / 1e3,
             ),
         ];
-        const COUNTERS: [Row; 9] = [
+        const COUNTERS: [Row; 10] = [
             ("disk_groups", "Journal groups written", |disk| {
                 disk.groups as f64
             }),
@@ -200,6 +205,11 @@ impl Scrape {
                 "disk_failures",
                 "Times the disk failed since start",
                 |disk| disk.failures as f64,
+            ),
+            (
+                "disk_read_errors",
+                "Reads of batches that the disk could not do, or that gave other bytes",
+                |disk| disk.read_errors as f64,
             ),
             (
                 "disk_compactions",

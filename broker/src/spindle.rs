@@ -5,6 +5,7 @@
 //! neighbours call the store while the node serves.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,7 @@ use model::{DiskUuid, LeaderEpoch, Offset, Term};
 use node::partition;
 use node::sitelog::Index;
 use site::ClockSource;
-use store::{LinuxIo, Stats, View};
+use store::{LinuxIo, SlotLife, Stats, View};
 use tokio::sync::mpsc;
 
 use crate::histogram::Histogram;
@@ -36,6 +37,11 @@ const WAITING_MAX: usize = 32 * 1024;
 
 /// What an operation's outcome means to the core thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A disk whose write takes longer is called stalled: producers are told meanwhile that the outcome is unknown.
+const STALLED: Duration = node::partition::DISK_WAIT_MAX;
+/// Unreadable extents that are remembered, 8 B each; beyond them errors are counted and not logged.
+const UNREADABLE_MAX: usize = 1024;
+
 pub(crate) enum After {
     /// Batches up to `end` of this replica.
     Durable { replica: usize, end: Offset },
@@ -127,7 +133,12 @@ pub(crate) struct Spindle {
     condition: Cell<Condition>,
     failures: Cell<u64>,
     /// From taking a group to its flush.
+    /// Replicas that it lacks were perhaps lost: none is made in their place.
+    pub(crate) suspect: bool,
     pub(crate) commit: Histogram,
+    read_errors: Cell<u64>,
+    /// Extents that could not be read, each told once.
+    unreadable: RefCell<BTreeSet<SlotLife>>,
     /// Where it lies.
     pub(crate) path: PathBuf,
     pub(crate) uuid: DiskUuid,
@@ -149,14 +160,14 @@ impl Spindle {
             recovered,
             use_bytes,
         } = opened;
-        let view = disk.view();
+        let view = disk.as_ref().map(store::Disk::view);
         let pace = Arc::new(Pace::default());
         let shared = Arc::new(Shared {
             pending: Mutex::default(),
             wake: Condvar::new(),
             waiting: AtomicUsize::new(0),
             busy_since: AtomicU64::new(0),
-            stats: Mutex::new(disk.stats()),
+            stats: Mutex::new(disk.as_ref().map(store::Disk::stats).unwrap_or_default()),
             pace: pace.clone(),
             clock,
         });
@@ -165,12 +176,18 @@ impl Spindle {
         let spindle = Self {
             staged: RefCell::default(),
             reader,
-            view: RefCell::new(Some(view)),
+            condition: Cell::new(match view {
+                Some(_) => Condition::Serving,
+                None => Condition::Out,
+            }),
+            view: RefCell::new(view),
+            suspect: recovered.suspect(),
             next_part: Cell::new(recovered.next_part.0),
-            condition: Cell::new(Condition::Serving),
             failures: Cell::new(0),
             commit: Histogram::default(),
             path: place.path.clone(),
+            read_errors: Cell::new(0),
+            unreadable: RefCell::default(),
             uuid: recovered.superblock.disk,
             use_bytes,
             journal_bytes: recovered.superblock.journal_bytes,
@@ -248,6 +265,29 @@ impl Spindle {
 
     /// What the store counted.
     pub(crate) fn stats(&self) -> Stats {
+    /// Takes note of a read that failed: counted, and logged once for each extent.
+    pub(crate) fn unreadable(&self, error: &store::ReadError) {
+        let (store::ReadError::Io { life, .. } | store::ReadError::Rotten { life, .. }) = error
+        else {
+            return;
+        };
+        self.read_errors.set(self.read_errors.get() + 1);
+        let mut told = self.unreadable.borrow_mut();
+        if told.len() < UNREADABLE_MAX && told.insert(*life) {
+            tracing::error!(disk = %self.path.display(), %error, "part of a log can't be read; the rest is served");
+        }
+    }
+
+    /// Whether a read of the extent has failed.
+    pub(crate) fn is_unreadable(&self, life: SlotLife) -> bool {
+        self.unreadable.borrow().contains(&life)
+    }
+
+    /// Reads that failed since the start.
+    pub(crate) fn read_errors(&self) -> u64 {
+        self.read_errors.get()
+    }
+
         *self
             .shared
             .stats
@@ -265,6 +305,11 @@ impl Spindle {
 
     /// The disk failed: nothing of it can be read until [`Spindle::back`].
     pub(crate) fn failed(&self, out: bool) {
+    /// Whether the write that is under way takes so long that producers are told so.
+    pub(crate) fn stalled(&self) -> bool {
+        self.busy_for() > STALLED
+    }
+
         self.condition.set(if out {
             Condition::Out
         } else {

@@ -79,6 +79,8 @@ pub(crate) struct Disk {
     pub(crate) flushes: u64,
     pub(crate) checkpoints: u64,
     pub(crate) failures: u64,
+    /// Reads of batches that failed: the disk can't read them, or they are not what was written.
+    pub(crate) read_errors: u64,
     pub(crate) compactions: u64,
     pub(crate) compaction_read_bytes: u64,
     pub(crate) compaction_written_bytes: u64,

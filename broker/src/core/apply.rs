@@ -176,6 +176,10 @@ impl Inner {
         let entry = self.replicas.vacant_entry();
         let at = entry.key();
         let window = Self::window_of(at);
+        let hole = match &found {
+            Some(found) => found.row.hole.is_some(),
+            None => self.spindles[disk].suspect && !self.founded,
+        };
         let (part, recovered) = match found {
             Some(Found { row, windows, .. }) => {
                 // What the store encoded decodes.
@@ -189,8 +193,10 @@ impl Inner {
             None => {
                 self.windows.remove(window);
                 let part = self.spindles[disk].next_part();
-                let id = TopicPartition { topic, partition };
-                self.spindles[disk].push(Op::PartNew { part, id }, After::Nothing);
+                if !hole {
+                    let id = TopicPartition { topic, partition };
+                    self.spindles[disk].push(Op::PartNew { part, id }, After::Nothing);
+                }
                 (part, nothing())
             }
         };
@@ -209,8 +215,17 @@ impl Inner {
             internal,
         ));
         self.by_partition.insert(key, at);
-        self.configure_replica(at, &settings);
-        if self.spindles[disk].condition() != Condition::Serving {
+        self.replicas[at].hole = hole;
+        if hole {
+            let disk = self.spindles[disk].path.display();
+            tracing::error!(
+                %topic, partition = partition.0, %disk,
+                "part of this replica was lost with the journal: it is not served until `howdah recover DISK --accept`"
+            );
+        } else {
+            self.configure_replica(at, &settings);
+        }
+        if hole || self.spindles[disk].condition() != Condition::Serving {
             self.todo.push_back(Todo::Partition(at, Input::DiskFailed));
         }
         if self.lease_until > Instant::default() {
@@ -345,7 +360,7 @@ impl Inner {
 }
 
 /// A replica that no disk has yet.
-fn nothing() -> partition::Recovered {
+pub(super) fn nothing() -> partition::Recovered {
     partition::Recovered {
         log_start: Offset::ZERO,
         end: Offset::ZERO,

@@ -1,9 +1,10 @@
 //! What the disks' threads tell, and what time brings.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use model::Instant;
+use model::{Instant, PartitionIndex, TopicId, TopicPartition};
 use node::{coordinator, partition, sitelog};
 use store::Outcome;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -11,7 +12,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::replica::Keep;
 use super::{Core, Ended, Inner, Todo};
 use crate::clock;
-use crate::spindle::{self, After, Condition, Event};
+use crate::spindle::{self, After, Condition, Event, PartIx};
 
 /// How often deadlines are looked at: a twentieth of the shortest time that a client is told, a second.
 const TICK: Duration = Duration::from_millis(50);
@@ -166,6 +167,17 @@ impl Inner {
                 self.spindles[disk].push(spindle::Op::PartDel { part: row.part }, After::Nothing);
                 continue;
             };
+            if self.replicas[at].hole {
+                continue;
+            }
+            if row.hole.is_some() {
+                self.replicas[at].hole = true;
+                tracing::error!(
+                    topic = ?row.id.topic, partition = row.id.partition.0,
+                    "part of this replica was lost with the journal: it is not served until `howdah recover DISK --accept`"
+                );
+                continue;
+            }
             self.restore_windows(at, row, &recovered.windows);
             // The disk was opened anew and has forgotten what it may keep.
             if let Some(settings) = self.catalog.settings(row.id.topic) {
@@ -177,7 +189,51 @@ impl Inner {
             ));
             again.push(key);
         }
+        again.extend(self.make_missing(disk, recovered));
         core.lead_again(again);
+    }
+
+    /// Replicas that the site log placed on the disk while it was away: their PART_NEW never got there.
+    fn make_missing(&mut self, disk: usize, recovered: &store::Recovered) -> Vec<(TopicId, u32)> {
+        let found: BTreeSet<PartIx> = recovered.replicas.iter().map(|row| row.part).collect();
+        let missing: Vec<usize> = self
+            .replicas
+            .iter()
+            .filter(|(_, it)| it.disk == disk && !it.hole && !found.contains(&it.part))
+            .map(|(at, _)| at)
+            // One that was let go has no topic any more.
+            .filter(|at| self.by_partition.values().any(|it| it == at))
+            .collect();
+        let mut made = Vec::new();
+        for at in missing {
+            let spindle = &self.spindles[disk];
+            let replica = &mut self.replicas[at];
+            let key = (replica.topic, replica.index);
+            if recovered.suspect() {
+                tracing::error!(topic = ?key.0, partition = key.1, "the disk lost this replica with part of its journal");
+                replica.hole = true;
+                continue;
+            }
+            // What was ever durable of it would have come back. But a PART_NEW pushed a moment ago may be on its way.
+            spindle.push(spindle::Op::PartDel { part: replica.part }, After::Nothing);
+            replica.part = spindle.next_part();
+            let id = TopicPartition {
+                topic: key.0,
+                partition: PartitionIndex(key.1),
+            };
+            let part = replica.part;
+            spindle.push(spindle::Op::PartNew { part, id }, After::Nothing);
+            self.windows.remove(Self::window_of(at));
+            if let Some(settings) = self.catalog.settings(key.0) {
+                self.configure_replica(at, &settings);
+            }
+            self.todo.push_back(Todo::Partition(
+                at,
+                partition::Input::DiskBack(Box::new(super::apply::nothing())),
+            ));
+            made.push(key);
+        }
+        made
     }
 
     /// Puts the producers that the disk found in place of what was known of the replica's.

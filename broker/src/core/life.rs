@@ -61,6 +61,11 @@ impl Core {
         }
         for spindle in &inner.spindles {
             match spindle.condition() {
+                Condition::Serving if spindle.stalled() => reasons.push(format!(
+                    "disk {} has not answered for {} s",
+                    spindle.path.display(),
+                    spindle.busy_for().as_secs()
+                )),
                 Condition::Serving => {}
                 Condition::Failed => reasons.push(format!(
                     "disk {} failed and is tried again",
@@ -77,6 +82,7 @@ impl Core {
             .iter()
             .filter(|(_, replica)| {
                 replica.machine.leading_since().is_none()
+                    && !replica.hole
                     && inner.spindles[replica.disk].condition() == Condition::Serving
             })
             .count();
@@ -103,6 +109,7 @@ impl Core {
         inner.founded
             && inner.replicas.iter().all(|(_, replica)| {
                 replica.machine.leading_since().is_some()
+                    || replica.hole
                     || inner.spindles[replica.disk].condition() != Condition::Serving
             })
     }

@@ -126,11 +126,15 @@ impl Core {
     pub(crate) fn locate(&self, span: &Span) -> Result<Located, ReadFault> {
         let (disk, part, view) = self.log_of(span.replica)?;
         match view.locate(&ask(part, span), Reach::Memory) {
+            // Their disk thread reads them before the answer's head promises them.
+            Ok(store::Located::Ranges(ranges)) if self.doubtful(disk, &ranges) => {
+                Ok(Located::Cold)
+            }
             Ok(store::Located::Ranges(ranges)) => Ok(Located::Ranges(on(disk, ranges))),
             Ok(store::Located::Cold) => Ok(Located::Cold),
             // Those who hold extents were called back; an empty answer is asked for again.
             Err(ReadError::Crowded) => Ok(Located::Ranges(Vec::new())),
-            Err(error) => Err(told(error)),
+            Err(error) => Err(self.told(disk, error)),
         }
     }
 
@@ -142,7 +146,7 @@ impl Core {
             .locate(ask(part, span));
         let ranges = match answer.await.map_err(|_| ReadFault::OutOfService)? {
             Err(ReadError::Crowded) => Vec::new(),
-            found => found.map_err(told)?,
+            found => found.map_err(|error| self.told(disk, error))?,
         };
         self.still_serves(span.replica)?;
         Ok(on(disk, ranges))
@@ -156,8 +160,23 @@ impl Core {
         let read = answer
             .await
             .map_err(|_| ReadFault::OutOfService)
-            .and_then(|read| read.map_err(told));
+            .and_then(|read| read.map_err(|error| self.told(range.disk(), error)));
         read.map_err(io::Error::other)
+    }
+
+    /// Whether some of it could not be read before.
+    fn doubtful(&self, disk: usize, ranges: &[store::Range<LinuxIo>]) -> bool {
+        let inner = self.inner.borrow();
+        ranges
+            .iter()
+            .any(|range| inner.spindles[disk].is_unreadable(range.life()))
+    }
+
+    /// What a disk can't read a person should know; the rest is told to the client alone. Nobody else has a copy on a site
+    /// of one, so this node goes on leading and serves what can be read.
+    fn told(&self, disk: usize, error: ReadError) -> ReadFault {
+        self.inner.borrow().spindles[disk].unreadable(&error);
+        ReadFault::Store(error)
     }
 
     /// Wakes `waiter` once when the partition's high watermark moves or its leader changes.
@@ -282,7 +301,7 @@ impl Core {
         let (disk, part, view) = self.log_of(replica)?;
         match find
             .search(&view, part, until, Reach::Memory)
-            .map_err(told)?
+            .map_err(|error| self.told(disk, error))?
         {
             Timed::Found(found) => return Ok(Some(found)),
             Timed::Nothing => return Ok(None),
@@ -296,7 +315,7 @@ impl Core {
         let found = answer
             .await
             .map_err(|_| ReadFault::OutOfService)?
-            .map_err(told)?;
+            .map_err(|error| self.told(disk, error))?;
         self.still_serves(replica)?;
         Ok(found)
     }
@@ -393,12 +412,4 @@ fn on(disk: usize, ranges: Vec<store::Range<LinuxIo>>) -> Vec<FileRange> {
         .into_iter()
         .map(|range| FileRange::new(disk, range))
         .collect()
-}
-
-/// What a disk can't read a person should know; the rest is told to the client alone.
-fn told(error: ReadError) -> ReadFault {
-    if matches!(error, ReadError::Rotten { .. } | ReadError::Io { .. }) {
-        tracing::error!(%error, "a log can't be read");
-    }
-    ReadFault::Store(error)
 }

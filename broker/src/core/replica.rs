@@ -28,6 +28,8 @@ pub(crate) struct Replica {
     pub(super) grown_bytes: u64,
     /// What compacts it.
     pub(super) compaction: compaction::State,
+    /// Part of it was lost with its disk's journal, and nobody has accepted that.
+    pub(super) hole: bool,
     /// Its disk had no room for another extent then.
     pub(super) no_room_since: Option<Instant>,
     /// Fetches that wait for the high watermark, each woken once.
@@ -67,6 +69,7 @@ impl Replica {
             full: false,
             grown_bytes: 0,
             compaction: compaction::State::default(),
+            hole: false,
             no_room_since: None,
             waiters: Vec::new(),
         }

@@ -11,9 +11,6 @@ use crate::status::{
     Traffic,
 };
 
-/// A disk whose write takes longer is called stalled: producers are told meanwhile that the outcome is unknown.
-const STALLED: std::time::Duration = node::partition::DISK_WAIT_MAX;
-
 impl Core {
     /// The whole state; walks every partition once.
     pub(crate) fn status(&self) -> Status {
@@ -146,7 +143,7 @@ fn disk(inner: &Inner, at: usize, spindle: &Spindle) -> Disk {
         path: spindle.path.display().to_string(),
         uuid: spindle.uuid.to_string(),
         state: match spindle.condition() {
-            Condition::Serving if spindle.busy_for() > STALLED => "stalled",
+            Condition::Serving if spindle.stalled() => "stalled",
             Condition::Serving => "serving",
             Condition::Failed => "recovering",
             Condition::Out => "failed",
@@ -162,6 +159,7 @@ fn disk(inner: &Inner, at: usize, spindle: &Spindle) -> Disk {
         flushes: stats.groups + stats.settles,
         checkpoints: stats.checkpoints,
         failures: spindle.failures(),
+        read_errors: spindle.read_errors(),
         compactions: compaction.compactions,
         compaction_read_bytes: compaction.bytes_read,
         compaction_written_bytes: compaction.bytes_written,

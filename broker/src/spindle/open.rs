@@ -27,7 +27,8 @@ const DIRTY_PART: u64 = 4;
 /// One disk of the node's, opened: its ring is replayed.
 pub(crate) struct Opened {
     pub(crate) place: DiskPlace,
-    pub(crate) disk: Disk<LinuxIo>,
+    /// None: it is out of service until a person has looked at it, and `recovered` says only what it is.
+    pub(crate) disk: Option<Disk<LinuxIo>>,
     pub(crate) recovered: store::Recovered,
     /// Bytes of it that are ours.
     pub(crate) use_bytes: u64,
@@ -54,6 +55,12 @@ pub(crate) enum Fault {
     Io { path: PathBuf, source: io::Error },
     #[error("{path}: {source}")]
     Disk { path: PathBuf, source: OpenError },
+    /// The meta disk's ring may have lost part of the site log.
+    #[error(
+        "{path}: {source}. The sectors may read again after a power cycle: try that first. \
+         `howdah recover {path}` lists what is missing, and with --accept the node starts without it"
+    )]
+    RingHole { path: PathBuf, source: OpenError },
     /// It holds something that is not a disk of ours.
     #[error(
         "{path} holds {found}, which is no disk of Howdah's: choose an empty directory, or `howdah format --erase` it"
@@ -92,6 +99,7 @@ impl Fault {
                 | Self::OtherIncarnation { .. }
                 | Self::TwoMetaDisks { .. }
                 | Self::MetaLost { .. }
+                | Self::RingHole { .. }
         )
     }
 }
@@ -163,19 +171,34 @@ pub(crate) fn open_all(site: &Site, node: usize, data: &Path) -> Result<Vec<Open
         }
         identity = identity.or(Some((superblock.incarnation, superblock.site)));
         let disk_free = fs_bytes(&place.path)?;
-        let use_bytes = own.disks[at].usage.resolve(disk_free.free, disk_free.held);
+        let usage = &own.disks[at].usage;
+        let use_bytes = usage.resolve(disk_free.free, disk_free.held);
+        // What others hold just now is not held for ever: it bounds what is promised from now on, and the file system
+        // itself says when it is full. What extents may take in the end must not stay small until the next start.
+        let most_bytes = usage.resolve(disk_free.all, 0).max(use_bytes);
         place.config.use_bytes =
-            site::quota::DiskSpace::of(use_bytes, journal_on_disk(place)).extent_bytes();
+            site::quota::DiskSpace::of(most_bytes, journal_on_disk(place)).extent_bytes();
         place.config.dirty_bytes_max = dirty_bytes_max;
-        let (mut disk, mut recovered) =
-            Disk::open(io, place.config).map_err(|source| Fault::Disk {
-                path: place.path.clone(),
-                source,
-            })?;
-        join(&mut disk, &mut recovered, &mut identity).map_err(|source| Fault::Io {
-            path: place.path.clone(),
-            source: io::Error::other(source.to_string()),
-        })?;
+        let path = place.path.clone();
+        let (disk, recovered) = match Disk::open(io, place.config) {
+            Ok((mut disk, mut recovered)) => {
+                join(&mut disk, &mut recovered, &mut identity).map_err(|source| Fault::Io {
+                    path,
+                    source: io::Error::other(source.to_string()),
+                })?;
+                (Some(disk), recovered)
+            }
+            Err(source @ OpenError::RingHole { .. }) if at == meta => {
+                return Err(Fault::RingHole { path, source });
+            }
+            // The other disks go on without it.
+            Err(source @ OpenError::RingHole { .. }) => {
+                let fault = Fault::RingHole { path, source };
+                tracing::error!(%fault, "a disk stays out of service");
+                (None, store::Recovered::nothing(superblock))
+            }
+            Err(source) => return Err(Fault::Disk { path, source }),
+        };
         opened.push(Opened {
             place: place.clone(),
             disk,
@@ -400,6 +423,8 @@ struct FsBytes {
     free: u64,
     /// What the disk's directory holds already.
     held: u64,
+    /// The file system's size.
+    all: u64,
 }
 
 fn fs_bytes(path: &Path) -> Result<FsBytes, Fault> {
@@ -411,6 +436,7 @@ fn fs_bytes(path: &Path) -> Result<FsBytes, Fault> {
     Ok(FsBytes {
         free: stat.f_bavail * stat.f_frsize,
         held: held_bytes(path).map_err(fault)?,
+        all: stat.f_blocks * stat.f_frsize,
     })
 }
 

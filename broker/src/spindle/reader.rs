@@ -117,9 +117,13 @@ struct Queue {
 
 impl Reader {
     /// Starts the thread of the disk at place `at`.
-    pub(crate) fn start(at: usize, view: Arc<View<LinuxIo>>, pace: Arc<Pace>) -> io::Result<Self> {
+    pub(crate) fn start(
+        at: usize,
+        view: Option<Arc<View<LinuxIo>>>,
+        pace: Arc<Pace>,
+    ) -> io::Result<Self> {
         let queue = Queue {
-            view: Some(view),
+            view,
             ..Queue::default()
         };
         let shared = Arc::new(Shared {

@@ -67,7 +67,10 @@ impl Writer {
     }
 
     /// Serves until the node stops, or the disk has failed for good.
-    pub(super) fn run(mut self, mut disk: Disk<LinuxIo>) {
+    pub(super) fn run(mut self, disk: Option<Disk<LinuxIo>>) {
+        let Some(mut disk) = disk else {
+            return self.refuse();
+        };
         loop {
             match self.serve(&mut disk) {
                 End::Stopped => return self.tell(Event::Stopped { disk: self.at }),

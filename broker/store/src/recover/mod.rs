@@ -210,6 +210,33 @@ pub struct Recovered {
     pub notes: Vec<Note>,
 }
 
+impl Recovered {
+    /// What is known of a disk that was not opened.
+    #[must_use]
+    pub fn nothing(superblock: Superblock) -> Self {
+        Self {
+            superblock,
+            clean: false,
+            replicas: Vec::new(),
+            next_part: PartIx(0),
+            windows: Windows::default(),
+            hard_state: (Term::default(), None),
+            snapshot: None,
+            entries: Vec::new(),
+            groups: 0,
+            bytes: 0,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Groups were missing from its ring, now or at an earlier start, and nobody has accepted that yet: replicas that it
+    /// lacks may have been lost with them.
+    #[must_use]
+    pub fn suspect(&self) -> bool {
+        self.superblock.state == DiskState::Suspect
+    }
+}
+
 impl<I: Io> Disk<I> {
     /// Makes a blank disk: zeroes the ring, writes checkpoints and superblocks, the latter last, so that a disk that was
     /// cut meanwhile is still none. Whatever was there is lost.
