@@ -35,13 +35,13 @@ pub(crate) use store::{Append, Op, PartIx};
 /// 32 groups of work, at 120 B each 4 MiB.
 const WAITING_MAX: usize = 32 * 1024;
 
-/// What an operation's outcome means to the core thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 /// A disk whose write takes longer is called stalled: producers are told meanwhile that the outcome is unknown.
 const STALLED: Duration = node::partition::DISK_WAIT_MAX;
 /// Unreadable extents that are remembered, 8 B each; beyond them errors are counted and not logged.
 const UNREADABLE_MAX: usize = 1024;
 
+/// What an operation's outcome means to the core thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum After {
     /// Batches up to `end` of this replica.
     Durable { replica: usize, end: Offset },
@@ -131,14 +131,14 @@ pub(crate) struct Spindle {
     reader: Reader,
     next_part: Cell<u32>,
     condition: Cell<Condition>,
-    failures: Cell<u64>,
-    /// From taking a group to its flush.
     /// Replicas that it lacks were perhaps lost: none is made in their place.
     pub(crate) suspect: bool,
-    pub(crate) commit: Histogram,
+    failures: Cell<u64>,
     read_errors: Cell<u64>,
     /// Extents that could not be read, each told once.
     unreadable: RefCell<BTreeSet<SlotLife>>,
+    /// From taking a group to its flush.
+    pub(crate) commit: Histogram,
     /// Where it lies.
     pub(crate) path: PathBuf,
     pub(crate) uuid: DiskUuid,
@@ -184,10 +184,10 @@ impl Spindle {
             suspect: recovered.suspect(),
             next_part: Cell::new(recovered.next_part.0),
             failures: Cell::new(0),
-            commit: Histogram::default(),
-            path: place.path.clone(),
             read_errors: Cell::new(0),
             unreadable: RefCell::default(),
+            commit: Histogram::default(),
+            path: place.path.clone(),
             uuid: recovered.superblock.disk,
             use_bytes,
             journal_bytes: recovered.superblock.journal_bytes,
@@ -263,8 +263,6 @@ impl Spindle {
         self.failures.get()
     }
 
-    /// What the store counted.
-    pub(crate) fn stats(&self) -> Stats {
     /// Takes note of a read that failed: counted, and logged once for each extent.
     pub(crate) fn unreadable(&self, error: &store::ReadError) {
         let (store::ReadError::Io { life, .. } | store::ReadError::Rotten { life, .. }) = error
@@ -288,6 +286,8 @@ impl Spindle {
         self.read_errors.get()
     }
 
+    /// What the store counted.
+    pub(crate) fn stats(&self) -> Stats {
         *self
             .shared
             .stats
@@ -303,13 +303,13 @@ impl Spindle {
         }
     }
 
-    /// The disk failed: nothing of it can be read until [`Spindle::back`].
-    pub(crate) fn failed(&self, out: bool) {
     /// Whether the write that is under way takes so long that producers are told so.
     pub(crate) fn stalled(&self) -> bool {
         self.busy_for() > STALLED
     }
 
+    /// The disk failed: nothing of it can be read until [`Spindle::back`].
+    pub(crate) fn failed(&self, out: bool) {
         self.condition.set(if out {
             Condition::Out
         } else {
