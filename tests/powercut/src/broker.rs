@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, DeleteRecordsRequest, DeleteRecordsResponse,
-    FetchRequest, FetchResponse, TopicName,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, CreateTopicsResponse,
+    DeleteRecordsRequest, DeleteRecordsResponse, FetchRequest, FetchResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -195,6 +196,42 @@ impl Site {
                 .push(Seen { offset, key, value });
         }
         Ok(logs)
+    }
+
+    /// CreateTopics; its error code.
+    pub(crate) fn create(&self, name: &'static str, partitions: i32) -> io::Result<i16> {
+        let topic = CreatableTopic::default()
+            .with_name(TopicName(StrBytes::from_static_str(name)))
+            .with_num_partitions(partitions)
+            .with_replication_factor(-1);
+        let request = CreateTopicsRequest::default()
+            .with_timeout_ms(1_000)
+            .with_topics(vec![topic]);
+        let mut connection = Connection::open(self.kafka)?;
+        let answer: CreateTopicsResponse = connection.ask(ApiKey::CreateTopics, 5, &request)?;
+        let row = answer.topics.first().map(|it| it.error_code);
+        row.ok_or_else(|| io::Error::other("CreateTopics was answered without its topic"))
+    }
+
+    /// Produces one record with kcat, which tries for `most`; whether it was acknowledged.
+    pub(crate) fn produce_one(
+        &self,
+        topic: &str,
+        partition: i32,
+        most: Duration,
+    ) -> io::Result<bool> {
+        let mut command = Command::new("kcat");
+        let (address, partition) = (self.kafka.to_string(), partition.to_string());
+        command.args(["-P", "-b", &address, "-t", topic, "-p", &partition]);
+        command.args(["-X", &format!("message.timeout.ms={}", most.as_millis())]);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        if let Some(mut input) = child.stdin.take() {
+            input.write_all(b"one\n")?;
+        }
+        Ok(child.wait()?.success())
     }
 
     /// One fetch of a partition: its error code, and how many bytes of batches came.

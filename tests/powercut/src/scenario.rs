@@ -15,7 +15,7 @@ mod swaps;
 type Play = fn(&mut World) -> io::Result<String>;
 
 /// Name, what it shows, how.
-const ALL: [(&str, &str, Play); 13] = [
+const ALL: [(&str, &str, Play); 14] = [
     (
         "lying-drives",
         "drives that ignore FLUSH lose records, and the comparison sees it",
@@ -31,6 +31,11 @@ const ALL: [(&str, &str, Play); 13] = [
         "write-error-meta",
         "EIO at the n-th write of the meta disk",
         faults::write_error_meta,
+    ),
+    (
+        "made-meanwhile",
+        "a topic is made while the data disk is failed",
+        faults::made_meanwhile,
     ),
     ("read-error", "EIO on a cold read", faults::read_error),
     ("ring-error", "EIO in the ring at recovery", rings::anywhere),

@@ -22,7 +22,8 @@ pub(super) fn lying_drives(world: &mut World) -> io::Result<String> {
             .cut()
             .and_then(|_| world.pause(true))
             .and_then(|()| world.start())
-            .and_then(|_| world.audit());
+            .and_then(|_| held_back(world))
+            .and_then(|()| world.audit());
         if let Err(why) = after {
             let why = why.to_string();
             let first = why.lines().next().unwrap_or_default();
@@ -33,6 +34,18 @@ pub(super) fn lying_drives(world: &mut World) -> io::Result<String> {
     Err(io::Error::other(format!(
         "{CUTS_MAX} cuts on lying drives and nothing is missing: the comparison sees nothing"
     )))
+}
+
+/// A broker that serves less than all has seen by itself that something is missing; a reader would wait for it in vain.
+fn held_back(world: &World) -> io::Result<()> {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !world.site.status()?.contains("\"offline\":0") {
+        if Instant::now() > until {
+            return Err(io::Error::other("the broker holds partitions back"));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }
 
 /// An error brings a disk back once, after 30 s; a loaded machine gets as much again.
@@ -105,6 +118,55 @@ fn write_error(world: &mut World, disk: usize) -> io::Result<String> {
     }
     Ok(format!(
         "back in process {in_process}, broker ended {ended}, file system had to be mounted anew {remounted}"
+    ))
+}
+
+/// The site log places a topic's partitions on a disk that is failed: when it comes back they are made there.
+pub(super) fn made_meanwhile(world: &mut World) -> io::Result<String> {
+    const PARTITIONS: i32 = 4;
+    load(world, 500)?;
+    world.disks[1].control.say("eio write 1")?;
+    let until = Instant::now() + Duration::from_secs(30);
+    while !world.site.status()?.contains("\"recovering\"") {
+        if Instant::now() > until {
+            return Err(io::Error::other("the disk did not fail"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let code = world.site.create("made", PARTITIONS)?;
+    if let Err(why) = all_move(world, BACK_AFTER_ERROR) {
+        if why.kind() == io::ErrorKind::TimedOut && world.disks[1].broken()? {
+            restart(world)?;
+        } else {
+            return Err(why);
+        }
+    }
+    for partition in 0..PARTITIONS {
+        if !world
+            .site
+            .produce_one("made", partition, Duration::from_secs(20))?
+        {
+            return Err(io::Error::other(format!(
+                "made-{partition}, made while its disk was failed (error {code}), takes nothing"
+            )));
+        }
+    }
+    compare(world)?;
+    restart(world)?;
+    for partition in 0..PARTITIONS {
+        let topic = &crate::ledger::Topic {
+            name: "made",
+            ..*crate::world::TOPICS[0]
+        };
+        let (code, bytes) = world.site.fetch(topic, partition, 0)?;
+        if code != 0 || bytes == 0 {
+            return Err(io::Error::other(format!(
+                "made-{partition} after a restart: error {code}, {bytes} B"
+            )));
+        }
+    }
+    Ok(format!(
+        "CreateTopics got {code}; with the disk back all {PARTITIONS} partitions took a record and kept it"
     ))
 }
 
