@@ -4,6 +4,7 @@
 //! freed ones; a path disk makes a file when it needs one and removes it when it is freed. Rows are only read here: the
 //! caller writes them.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -30,6 +31,11 @@ pub(crate) struct Table {
     /// Whether a free slot's file is there and reads as zeros.
     ready: Vec<bool>,
     cursor: usize,
+    /// On [`FileSystem::Other`]: directories, by the low byte of their slots, with files whose names may not be durable. The
+    /// ring covers them until a checkpoint counts: a replay makes a missing file anew.
+    nameless: BTreeSet<u8>,
+    /// Those that the checkpoint under way waits for.
+    owed: BTreeSet<u8>,
 }
 
 impl Table {
@@ -38,6 +44,8 @@ impl Table {
             ready: vec![false; rows.len()],
             rows,
             cursor: 0,
+            nameless: BTreeSet::new(),
+            owed: BTreeSet::new(),
         }
     }
 
@@ -123,10 +131,36 @@ impl Table {
             self.ready.push(false);
             self.rows.len() - 1
         });
-        match make(io, at as u32, class)? {
+        match self.make(io, at as u32, class)? {
             Some(file) => self.take(io, at, file).map(Some),
             None => Ok(None),
         }
+    }
+
+    fn make<I: Io>(&mut self, io: &I, slot: u32, class: Class) -> io::Result<Option<I::File>> {
+        self.named(io, slot);
+        make(io, slot, class)
+    }
+
+    /// A file got its name, or was found by one that may not be durable.
+    pub(crate) fn named<I: Io>(&mut self, io: &I, slot: u32) {
+        if io.file_system() == FileSystem::Other {
+            self.nameless.insert((slot & 0xff) as u8);
+        }
+    }
+
+    /// The checkpoint begun now counts only once all names are durable.
+    pub(crate) fn owe_names(&mut self) {
+        self.owed.append(&mut self.nameless);
+    }
+
+    /// Makes names in one directory durable for it; false when none is owed.
+    pub(crate) fn sync_names<I: Io>(&mut self, io: &I) -> io::Result<bool> {
+        let Some(low) = self.owed.pop_first() else {
+            return Ok(false);
+        };
+        io.sync_directory(Name::Extent(low.into()))?;
+        Ok(true)
     }
 
     /// Makes one file ahead if a class has too few; false when there is nothing to make, or no room.
@@ -141,7 +175,7 @@ impl Table {
                 self.ready.push(false);
                 self.rows.len() - 1
             });
-            if make(io, at as u32, class)?.is_some() {
+            if self.make(io, at as u32, class)?.is_some() {
                 self.rows[at].class = class;
                 self.ready[at] = true;
                 return Ok(true);
@@ -164,14 +198,11 @@ impl Table {
     }
 }
 
-/// A new file with its blocks reserved; `None` where the file system is full.
+/// A new file with its blocks reserved; `None` where the file system is full. Its name need not be durable yet.
 pub(crate) fn make<I: Io>(io: &I, slot: u32, class: Class) -> io::Result<Option<I::File>> {
     let name = Name::Extent(slot);
     let made = io.open(name, Mode::Create).and_then(|file| {
         io.allocate(&file, class.bytes())?;
-        if io.file_system() == FileSystem::Other {
-            io.sync_directory(name)?;
-        }
         Ok(file)
     });
     match made {

@@ -8,6 +8,11 @@
 
 use std::io;
 
+use core::time::Duration;
+
+use model::Instant;
+
+use crate::alloc::Table;
 use crate::disk::Disk;
 use crate::format::checkpoint::{BodyWriter, CheckpointHeader};
 use crate::format::journal::{Entry, EntryType};
@@ -19,6 +24,8 @@ use crate::phase::{self, Phase};
 
 /// Written at a time when a checkpoint is settled: 45 ms of streaming.
 const SETTLE_BYTES: u64 = 8 << 20;
+/// Directories are synced so long between two groups, where each file's name must be.
+const SYNC_TIME: Duration = Duration::from_millis(80);
 /// Rows and body are handed to the page cache in pieces of this size.
 const WRITE_BYTES: usize = 1 << 20;
 
@@ -81,6 +88,7 @@ impl<I: Io> Disk<I> {
     /// Writes rows and body as of now, which is behind group `boundary`, into the older copy's page cache.
     pub(crate) fn freeze(&mut self, boundary: u64) -> io::Result<()> {
         let _phase = phase::enter(Phase::Checkpoint);
+        self.table.owe_names();
         let mut out = Out {
             at: PAGE as u64,
             crc: 0,
@@ -189,6 +197,7 @@ impl<I: Io> Disk<I> {
                     Step::Sync
                 };
             }
+            Step::Sync if sync_names(&*self.io, &mut self.table, began)? => {}
             Step::Sync => {
                 // fsync commits the log only as far as this file's own last change stands in it. That may have been before
                 // the last commit (the 5 s timer, another's fsync): later conversions of unwritten blocks would stay out,
@@ -250,6 +259,16 @@ impl<I: Io> Disk<I> {
             .pending
             .is_some_and(|pending| pending.step == Step::Record)
     }
+}
+
+/// Makes names of new files durable for a while, where the file system's log does not; false when all are.
+fn sync_names<I: Io>(io: &I, table: &mut Table, began: Instant) -> io::Result<bool> {
+    while table.sync_names(io)? {
+        if io.now().since(began) >= SYNC_TIME {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Place in the ring of a position, as a checkpoint says it: the ring's length stands for the end of a full turn.

@@ -17,7 +17,7 @@ use crate::format::journal::{self, Entry, EntryType};
 use crate::format::row::{Row, SlotState};
 use crate::format::superblock::{DiskState, Superblock};
 use crate::group::Group;
-use crate::io::{Copy, Io, Mode, Name};
+use crate::io::{Copy, FileSystem, Io, Mode, Name};
 use crate::parts::{Parts, Site};
 use crate::publish::Change;
 use crate::ring::Ring;
@@ -153,6 +153,11 @@ impl<I: Io> Disk<I> {
         else {
             return Ok(None);
         };
+        if self.io.file_system() == FileSystem::Other {
+            // No replay makes it anew: its batches never were in the ring.
+            let synced = self.io.sync_directory(Name::Extent(life.slot));
+            self.done("an extent's name", synced)?;
+        }
         // Written down as one to be zeroed: nothing of it counts before the swap.
         let row = Row {
             state: SlotState::Freeing,

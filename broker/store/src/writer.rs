@@ -6,6 +6,8 @@
 
 use std::io;
 
+use core::time::Duration;
+
 use model::{Instant, WallMs};
 
 use crate::SlotLife;
@@ -23,6 +25,10 @@ use crate::parts::OpenExtent;
 use crate::phase::{self, Phase};
 use crate::publish::Change;
 use crate::ring::Asks;
+
+/// A group takes nothing more after so long: what opens an extent waits for the file system, and a thousand first writes
+/// must not hold up the first of them.
+const GATHER: Duration = Duration::from_millis(100);
 
 static ZEROS: [u8; PAGE] = [0; PAGE];
 
@@ -62,7 +68,7 @@ impl<I: Io> Disk<I> {
         self.trust(trusted);
         self.group.begin();
         let committed = self
-            .take(queue, trusted, done)
+            .take(queue, (trusted, began), done)
             .and_then(|held| self.finish(trusted, began).map(|it| (held, it)));
         match self.done("a group's write", committed) {
             Ok((held, committed)) => Ok(Committed {
@@ -84,7 +90,7 @@ impl<I: Io> Disk<I> {
     fn take<T>(
         &mut self,
         queue: &mut Queue<T>,
-        trusted: Option<WallMs>,
+        (trusted, began): (Option<WallMs>, Instant),
         done: &mut Vec<(T, Outcome)>,
     ) -> io::Result<bool> {
         if queue.urgent > 0 {
@@ -139,7 +145,7 @@ impl<I: Io> Disk<I> {
             let outcome = self.apply(op, trusted)?;
             done.push((tag, outcome));
             taken += 1;
-            if last {
+            if last || self.io.now().since(began) >= GATHER {
                 break;
             }
         }

@@ -518,6 +518,7 @@ impl<F: Send + Sync + 'static> Replay<F> {
             EntryType::ExtOpen if self.rebuilds(entry.life) => {
                 let row = *self.table.row(entry.life.slot);
                 let file = Self::file_anew(io, entry.life.slot, row.class)?;
+                self.table.named(io, entry.life.slot);
                 let address = say("an extent's address", io.disk_address(&file))?;
                 let open = OpenExtent::new(entry.life, Arc::new(file), address);
                 if let Some(it) = self.parts.get(&entry.part) {
