@@ -151,6 +151,14 @@ impl Io for LinuxIo {
         }
     }
 
+    fn open_journal_ahead(&self) -> io::Result<File> {
+        use rustix::fs::Advice::{DontNeed, Sequential};
+        let file = OpenOptions::new().read(true).open(&self.journal)?;
+        fadvise(&file, 0, None, DontNeed)?;
+        fadvise(&file, 0, None, Sequential)?;
+        Ok(File(file.into()))
+    }
+
     fn remove(&self, name: Name) -> io::Result<()> {
         match fs::remove_file(self.path(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -282,7 +290,8 @@ impl Io for LinuxIo {
     }
 
     fn disk_address(&self, file: &File) -> io::Result<u64> {
-        Ok(fiemap(file, 0)?.map_or(0, |map| match map.mapped {
+        // Blocks have their address since they were reserved; to write back first could wait for megabytes.
+        Ok(fiemap(file, 0, 0)?.map_or(0, |map| match map.mapped {
             0 => 0,
             _ if map.extents[0].flags & FIEMAP_EXTENT_UNKNOWN != 0 => 0,
             _ => map.extents[0].physical,
@@ -293,7 +302,7 @@ impl Io for LinuxIo {
         let bytes = self.bytes(file)?;
         let mut at = 0;
         while at < bytes {
-            let Some(map) = fiemap(file, at)? else {
+            let Some(map) = fiemap(file, at, FIEMAP_FLAG_SYNC)? else {
                 return Ok(Unwritten::Unknown);
             };
             let extents = &map.extents[..(map.mapped as usize).min(FIEMAP_EXTENTS)];
@@ -375,11 +384,11 @@ struct Fiemap {
 }
 
 /// The extents from `start` on; `None` where the file system doesn't say, and for a block device.
-fn fiemap(file: &File, start: u64) -> io::Result<Option<Fiemap>> {
+fn fiemap(file: &File, start: u64, flags: u32) -> io::Result<Option<Fiemap>> {
     let mut map = Fiemap {
         start,
         length: u64::MAX - start,
-        flags: FIEMAP_FLAG_SYNC,
+        flags,
         mapped: 0,
         count: FIEMAP_EXTENTS as u32,
         reserved: 0,

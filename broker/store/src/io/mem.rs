@@ -45,6 +45,8 @@ pub struct Counts {
     pub flushes: u64,
     /// fsync and fdatasync calls.
     pub syncs: u64,
+    /// Bytes read from the journal.
+    pub journal_read_bytes: u64,
 }
 
 /// Where the power goes: in the middle of an operation that changes something.
@@ -613,6 +615,10 @@ impl Io for MemIo {
         self.open(Name::Journal, Mode::Write)
     }
 
+    fn open_journal_ahead(&self) -> io::Result<MemFile> {
+        self.open(Name::Journal, Mode::Read)
+    }
+
     fn remove(&self, name: Name) -> io::Result<()> {
         let mut inner = self.inner();
         let on = inner.operate()?;
@@ -655,13 +661,16 @@ impl Io for MemIo {
     }
 
     fn pread(&self, file: &MemFile, bytes: &mut [u8], at: u64) -> io::Result<usize> {
-        let inner = self.inner();
+        let mut inner = self.inner();
         inner.check_bad(*file, at, bytes.len())?;
         let Some(inode) = inner.files.get(&file.0) else {
             return Ok(0);
         };
         let len = inode.bytes.saturating_sub(at).min(bytes.len() as u64) as usize;
         inode.read(&mut bytes[..len], at);
+        if inner.names.get(&Name::Journal) == Some(&file.0) {
+            inner.counts.journal_read_bytes += len as u64;
+        }
         Ok(len)
     }
 

@@ -134,6 +134,10 @@ pub trait Io: Send + Sync + 'static {
     /// Opens the journal for [`Io::write_journal`] and [`Io::pread`].
     fn open_journal(&self) -> io::Result<Self::File>;
 
+    /// Opens the journal for [`Io::pread`] from its begin to its end, read ahead by the kernel. What an earlier reader left
+    /// of it in the page cache is dropped.
+    fn open_journal_ahead(&self) -> io::Result<Self::File>;
+
     /// Removes a file; it may be gone already.
     fn remove(&self, name: Name) -> io::Result<()>;
 

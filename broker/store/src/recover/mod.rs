@@ -327,6 +327,7 @@ impl<I: Io> Disk<I> {
         let boundary = loaded.header.boundary;
         let groups = end.seq - 1 - boundary;
         replay.data(&io, &mut walk, loaded.body.partitions)?;
+        drop(walk);
 
         let nonce = say("random bytes", io.random())?;
         let keep = loaded.header.ring_pos;

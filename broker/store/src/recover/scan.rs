@@ -9,7 +9,7 @@ use model::Uuid;
 
 use crate::format::PAGE;
 use crate::format::journal::{GroupHeader, RECORD_BYTES_MAX, Record, WRAP};
-use crate::io::Io;
+use crate::io::{Advice, Io};
 use crate::ring::Aligned;
 
 /// Read ahead of what is asked for.
@@ -19,6 +19,9 @@ const AHEAD: usize = 1 << 20;
 pub(super) struct RingReader<'a, I: Io> {
     io: &'a I,
     file: &'a I::File,
+    /// The same through the page cache: the kernel reads on while records are checked, and where memory holds the ring the
+    /// second pass finds it there.
+    ahead: Option<I::File>,
     bytes: u64,
     uuid: Uuid,
     buffer: Aligned,
@@ -41,6 +44,7 @@ impl<'a, I: Io> RingReader<'a, I> {
         Self {
             io,
             file,
+            ahead: io.open_journal_ahead().ok(),
             bytes,
             uuid,
             buffer: Aligned::new(RECORD_BYTES_MAX.min(bytes as usize) + PAGE),
@@ -52,26 +56,36 @@ impl<'a, I: Io> RingReader<'a, I> {
     fn get(&mut self, at: u64, len: usize) -> io::Result<&[u8]> {
         let end = at + len as u64;
         if at < self.window.0 || end > self.window.1 {
-            self.window = (0, 0);
-            let most = self.buffer.bytes().len().min(len.max(AHEAD)) as u64;
-            let most = most.min(self.bytes - at) as usize;
-            let mut read = self
-                .io
-                .pread(self.file, &mut self.buffer.bytes_mut()[..most], at);
-            if read.is_err() && most > len {
-                // A bad sector ahead says nothing about what was asked for.
-                read = self
-                    .io
-                    .pread(self.file, &mut self.buffer.bytes_mut()[..len], at);
-            }
-            let read = read?;
-            if read < len {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.window = (at, at + read as u64);
+            self.fill(at, len)?;
         }
         let from = (at - self.window.0) as usize;
         Ok(&self.buffer.bytes()[from..from + len])
+    }
+
+    /// Moves the window to `at` and makes it at least `len` long. What it holds of that already is not read again: a record
+    /// is longer than what is read ahead of its header.
+    fn fill(&mut self, at: u64, len: usize) -> io::Result<()> {
+        let (from, to) = std::mem::take(&mut self.window);
+        let buffer = self.buffer.bytes_mut();
+        let mut have = 0;
+        if from <= at && at < to {
+            buffer.copy_within((at - from) as usize..(to - from) as usize, 0);
+            have = (to - at) as usize;
+        }
+        let most = buffer.len().min(len.max(have + AHEAD)) as u64;
+        let most = most.min(self.bytes - at) as usize;
+        let next = at + have as u64;
+        let ahead = self.ahead.as_ref();
+        let read = match ahead.map(|it| self.io.pread(it, &mut buffer[have..most], next)) {
+            Some(Ok(read)) if have + read >= len => read,
+            // A bad sector ahead, or in the same large page, says nothing about what was asked for.
+            _ => self.io.pread(self.file, &mut buffer[have..len], next)?,
+        };
+        if have + read < len {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.window = (at, next + read as u64);
+        Ok(())
     }
 
     /// The record at `at`, if `wanted` takes its header.
@@ -105,21 +119,42 @@ impl<'a, I: Io> RingReader<'a, I> {
         })
     }
 
-    /// Headers of all whole records with a sequence above `seq`, anywhere in the ring, by sequence.
-    fn later(&mut self, seq: u64) -> Vec<GroupHeader> {
+    /// Headers of all whole records with a sequence above `seq`, by sequence, anywhere in the ring but where `passed` says
+    /// that records in order were found: from the first place to the second, over the ring's end if that comes first.
+    fn later(&mut self, seq: u64, passed: (u64, u64)) -> Vec<GroupHeader> {
+        let (begin, end) = passed;
+        let ranges = if begin <= end {
+            [(end, self.bytes), (0, begin)]
+        } else {
+            [(end, begin), (0, 0)]
+        };
         let mut found = Vec::new();
-        let mut at = 0;
-        while at < self.bytes {
-            at += match self.record_at(at, |header| header.seq > seq) {
-                At::Record(header) => {
-                    found.push(header);
-                    header.padded()
-                }
-                At::Nothing | At::Unreadable(_) => PAGE as u64,
-            };
+        for (mut at, to) in ranges {
+            while at < to {
+                at += match self.record_at(at, |header| header.seq > seq) {
+                    At::Record(header) => {
+                        found.push(header);
+                        header.padded()
+                    }
+                    At::Nothing | At::Unreadable(_) => PAGE as u64,
+                };
+            }
         }
         found.sort_by_key(|header| header.seq);
         found
+    }
+}
+
+impl<I: Io> Drop for RingReader<'_, I> {
+    fn drop(&mut self) {
+        if let Some(ahead) = &self.ahead {
+            // Only advice: nothing depends on it.
+            let whole = Advice::DontNeed {
+                at: 0,
+                bytes: self.bytes,
+            };
+            let _ = self.io.advise(ahead, whole);
+        }
     }
 }
 
@@ -202,7 +237,8 @@ impl<'a, I: Io> Walk<'a, I> {
         let later = match &self.later {
             Some(later) => later.iter().find(|header| header.seq > seq).copied(),
             None => {
-                let all = self.reader.later(seq);
+                // Once only, so all that was passed is one run from the begin.
+                let all = self.reader.later(seq, (self.segments[0].at, self.at));
                 let first = all.first().copied();
                 self.later = Some(all);
                 first

@@ -7,6 +7,7 @@ mod exercise;
 mod hostile;
 mod oracle;
 mod reads;
+mod restart;
 mod threads;
 mod times;
 mod verify;
