@@ -95,6 +95,13 @@ impl Windows {
             let number = above.first.wrapping_add(above.items.len() as u32) & NUMBER_MASK;
             if let Some(slot) = self.index.get(&(part, item.pid)) {
                 let entry = &mut self.slots[usize::from(*slot)];
+                // Else its turn would come behind batches that it precedes, and what is then written can't be read.
+                let known = entry.known().next_back();
+                if known.is_some_and(|last| last.base_offset >= item.batch.base_offset) {
+                    return Err(WindowFault::Malformed(
+                        "a batch above the high watermark precedes a known one",
+                    ));
+                }
                 item.before = entry.item;
                 entry.item = number;
             }

@@ -410,3 +410,22 @@ fn bytes_at_rest_that_are_not_ours_are_named() {
         }
     }
 }
+
+/// Found by the fuzzer: it was read, then written in an order that is refused.
+#[test]
+fn a_batch_that_waits_for_the_high_watermark_does_not_precede_a_known_one() {
+    let mut windows = Windows::default();
+    windows.feed(P, &fact(5, claim(1, 0, 0, 1)));
+    windows.advance(P, Offset(6));
+    windows.feed(P, &fact(6, claim(1, 0, 1, 1)));
+    let mut bytes = Vec::new();
+    windows.encode(P, &mut bytes);
+    // The item is the last row, its offset the row's first field.
+    let at = bytes.len() - ITEM_BYTES;
+    assert_eq!(bytes[at..at + 8], 6_i64.to_le_bytes());
+    bytes[at] = 4;
+    assert!(matches!(
+        Windows::default().decode(P, Offset(6), &bytes),
+        Err(WindowFault::Malformed(_))
+    ));
+}
