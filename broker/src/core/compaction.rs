@@ -38,6 +38,8 @@ pub(super) struct State {
     cleaned_to: Option<Offset>,
     /// Bytes appended since it was looked at.
     grown_bytes: u64,
+    /// What its disk keeps for it beyond the quota.
+    slack_bytes: u64,
     /// It stands in line, or is being compacted.
     wanted: bool,
     /// Not before this.
@@ -89,6 +91,9 @@ impl State {
             lag_ms_max: settings.max_compaction_lag_ms,
             delete_retention_ms: settings.delete_retention_ms,
         });
+        // As the catalog reserves it.
+        let class = Class::holding(settings.partition.batch_bytes_max.into());
+        self.slack_bytes = class.unwrap_or(Class::Large).bytes();
     }
 
     pub(super) fn appended(&mut self, bytes: usize) {
@@ -96,9 +101,9 @@ impl State {
     }
 
     /// Whether a compaction is on its way that may spare what retention by size would let go of: then that waits for it,
-    /// as long as the log is no more than an extent of its over the quota.
+    /// as long as the log takes no more than is kept for it.
     pub(super) fn may_make_room(&self, bytes: u64, quota_bytes: u64) -> bool {
-        self.wanted && bytes < quota_bytes.saturating_add(quota_bytes / 4)
+        self.wanted && bytes < quota_bytes.saturating_add(self.slack_bytes)
     }
 
     /// Whether its extents are to be looked at now; `all`: it is time for every replica.
@@ -390,14 +395,15 @@ mod tests {
     }
 
     #[test]
-    fn retention_by_size_waits_for_a_compaction_but_not_beyond_a_quarter() {
+    fn retention_by_size_waits_for_a_compaction_within_what_is_kept_for_the_log() {
         let mut state = State::default();
+        state.configure(&topic(true));
         assert!(!state.may_make_room(64 * MIB, 64 * MIB), "none is coming");
         state.wanted = true;
         assert!(state.may_make_room(64 * MIB, 64 * MIB));
-        assert!(state.may_make_room(79 * MIB, 64 * MIB));
-        assert!(!state.may_make_room(80 * MIB, 64 * MIB));
-        assert!(state.may_make_room(80 * MIB, u64::MAX));
+        assert!(state.may_make_room(71 * MIB, 64 * MIB));
+        assert!(!state.may_make_room(72 * MIB, 64 * MIB), "a medium extent");
+        assert!(state.may_make_room(72 * MIB, u64::MAX));
     }
 
     #[test]

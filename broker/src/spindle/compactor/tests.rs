@@ -62,7 +62,7 @@ impl World {
                 config: Config::default(),
                 lock: None,
             },
-            disk,
+            disk: Some(disk),
             recovered,
             use_bytes: 1 << 30,
         };
