@@ -56,6 +56,7 @@ MODULES = [
     "behaviours.produce",
     "behaviours.fetch",
     "behaviours.groups",
+    "behaviours.compaction",
     "behaviours.bad_input",
     "clients.kcat",
     "clients.console",
