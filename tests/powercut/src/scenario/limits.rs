@@ -55,7 +55,8 @@ impl Clock {
         // SAFETY: a struct of integers, for which all zeros is a value, filled and read by the kernel alone.
         let mut timex: libc::timex = unsafe { std::mem::zeroed() };
         if let Some(status) = status {
-            timex.modes = libc::ADJ_STATUS;
+            // The kernel takes its word back within a second where the error stands at its bound.
+            timex.modes = libc::ADJ_STATUS | libc::ADJ_MAXERROR;
             timex.status = status;
         }
         // SAFETY: the pointer is to a live struct of the right type.
