@@ -22,13 +22,15 @@ use crate::histogram::Histogram;
 
 mod compactor;
 pub(crate) mod open;
+mod pace;
 mod range;
 mod reader;
 mod writer;
 
 pub(crate) use compactor::{Compacted, Ending, Order};
 pub(crate) use range::{FileRange, Located};
-pub(crate) use reader::{Find, Pace, Reader};
+pub(crate) use pace::Pace;
+pub(crate) use reader::{Find, Reader};
 pub(crate) use store::{Append, Op, PartIx};
 
 /// Operations that may wait for one disk before sockets are read no further: with the largest table of a group that is

@@ -1,17 +1,15 @@
 //! The disk's one thread that reads what memory does not hold.
 //!
 //! Jobs stand in line by partition and take turns; a turn reads at most 8 MiB of one partition, so that the head moves
-//! seldom. While groups wait to be written there is at most one turn in three groups: one read before every commit gives
-//! readers 39 MB/s and commits 47 ms, turns give 60 MB/s and 14 ms. What a sequential reader has been through is dropped
-//! from memory, so that it does not push out what others share.
+//! seldom. While groups are written there is at most one turn in three groups (`pace`). What a sequential reader has been
+//! through is dropped from memory, so that it does not push out what others share.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use model::{Offset, WallMs};
+use store::format::extent::DATA_AT;
 use store::{
     LinuxIo, Locate, Located, PartIx, Range, Reach, ReadError, SlotLife, Stamped, Timed, View,
     WARM_BYTES,
@@ -19,30 +17,18 @@ use store::{
 use tokio::sync::oneshot;
 
 use super::compactor::Lent;
+use super::pace::Pace;
 
 /// Bytes of one turn.
 pub(super) const TURN_BYTES: usize = 4 * WARM_BYTES;
-/// Groups between two turns while some wait.
+/// Groups between two turns while some are written.
 pub(super) const GROUPS_PER_TURN: u64 = 3;
-/// A turn waits no longer than this for groups: a writer that is stuck must not stop readers.
-const PACE_MAX: Duration = Duration::from_millis(250);
-/// A group takes a turn of the platter, 8.3 ms.
-const PACE_POLL: Duration = Duration::from_millis(1);
 /// Jobs that may wait for one disk: a connection has one at a time. 8,192 × 200 B.
 const JOBS_MAX: usize = 8192;
 /// Sequential readers whose place is remembered.
 const CURSORS_MAX: usize = 64;
 
 type Answer<T> = oneshot::Sender<Result<T, ReadError>>;
-
-/// What the writer thread tells its neighbour.
-#[derive(Debug, Default)]
-pub(crate) struct Pace {
-    /// Groups written since the start.
-    pub(crate) groups: AtomicU64,
-    /// Operations wait to be written.
-    pub(crate) waiting: AtomicBool,
-}
 
 /// What a search by time looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -286,14 +272,14 @@ struct Cursor {
     life: SlotLife,
     from: u64,
     to: u64,
+    /// The extent ends there: the reader goes on at the begin of the next.
+    ends: bool,
 }
 
 struct Thread {
     shared: Arc<Shared>,
     scratch: Vec<u8>,
     cursors: VecDeque<Cursor>,
-    /// Groups written when the last turn ended.
-    groups: u64,
 }
 
 impl Thread {
@@ -302,7 +288,6 @@ impl Thread {
             shared,
             scratch: vec![0; WARM_BYTES],
             cursors: VecDeque::new(),
-            groups: 0,
         }
     }
 
@@ -311,22 +296,9 @@ impl Thread {
             if job.abandoned() {
                 continue;
             }
-            self.pace();
+            self.shared.pace.begin_turn();
             self.turn(&view, job);
-            self.groups = self.shared.pace.groups.load(Ordering::Relaxed);
-        }
-    }
-
-    /// Lets groups go first.
-    fn pace(&self) {
-        let pace = &self.shared.pace;
-        let began = Instant::now();
-        let due = self.groups + GROUPS_PER_TURN;
-        while pace.waiting.load(Ordering::Relaxed)
-            && pace.groups.load(Ordering::Relaxed) < due
-            && began.elapsed() < PACE_MAX
-        {
-            std::thread::sleep(PACE_POLL);
+            self.shared.pace.end_turn();
         }
     }
 
@@ -402,12 +374,12 @@ impl Thread {
         if self.cursors.len() == CURSORS_MAX {
             self.cursors.pop_front();
         }
-        let (from, to) = (wanted.position(), left.position());
         self.cursors.push_back(Cursor {
             part: range.part(),
             life,
-            from,
-            to,
+            from: wanted.position(),
+            to: left.position(),
+            ends: wanted.len() == range.ahead(usize::MAX).len(),
         });
         Ok(wanted.len())
     }
@@ -415,6 +387,12 @@ impl Thread {
     /// Whether a reader comes here from what was read for it before; that is dropped from memory.
     fn follow(&mut self, view: &Arc<View<LinuxIo>>, range: &Range<LinuxIo>) -> bool {
         let at = range.position();
+        if at == u64::from(DATA_AT) {
+            // What was read at the end of the extent before may not be sent yet: it stays.
+            let before = self.cursors.iter_mut().rev();
+            let mut before = before.filter(|it| it.part == range.part() && it.life != range.life());
+            return before.next().is_some_and(|it| std::mem::take(&mut it.ends));
+        }
         let before = self.cursors.iter().rposition(|it| {
             it.part == range.part() && it.life == range.life() && it.from < at && at <= it.to
         });

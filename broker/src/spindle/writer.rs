@@ -109,6 +109,7 @@ impl Writer {
                 return End::Stopped;
             }
             if !self.queue.is_empty() {
+                self.shared.pace.begin_group();
                 let began = self.begin();
                 let committed = disk.commit(
                     &mut self.queue,
@@ -118,7 +119,8 @@ impl Writer {
                 let took = self.end(began);
                 let cleaned = done.iter().any(|(after, _)| *after == After::Clean);
                 let wrote = matches!(&committed, Ok(it) if it.seq.is_some());
-                self.report(&mut done, wrote.then_some(took));
+                let took = wrote.then_some(took);
+                self.report(&mut done, took);
                 match committed {
                     Ok(committed) => self.snapshot(committed.snapshot),
                     Err(error) => return End::Failed(error),
@@ -126,7 +128,7 @@ impl Writer {
                 if cleaned {
                     return End::Stopped;
                 }
-                self.shared.pace.groups.fetch_add(1, Ordering::Relaxed);
+                self.shared.pace.end_group(took);
             }
             let waiting = !self.queue.is_empty() || self.shared.waiting.load(Ordering::Relaxed) > 0;
             self.shared.pace.waiting.store(waiting, Ordering::Relaxed);
@@ -143,6 +145,7 @@ impl Writer {
             if let Err(error) = self.compact(disk, waiting) {
                 return End::Failed(error);
             }
+            self.shared.pace.offer();
             if let Ok(mut stats) = self.shared.stats.lock() {
                 *stats = disk.stats();
             }

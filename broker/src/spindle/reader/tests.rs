@@ -1,7 +1,7 @@
 //! The reader thread over a disk on a real file system.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use model::batch::Codec;
@@ -58,7 +58,7 @@ impl World {
 
     fn reader(&self) -> (Reader, Arc<Pace>) {
         let pace = Arc::new(Pace::default());
-        let reader = Reader::start(0, self.view.clone(), pace.clone()).unwrap();
+        let reader = Reader::start(0, Some(self.view.clone()), pace.clone()).unwrap();
         (reader, pace)
     }
 }
@@ -197,27 +197,6 @@ fn shared(world: &World) -> Arc<Shared> {
 }
 
 #[test]
-fn while_groups_wait_a_turn_waits_for_three_of_them() {
-    let world = World::new("reader-pace");
-    let (reader, pace) = world.reader();
-    pace.waiting.store(true, Ordering::Relaxed);
-    let mut answer = reader.locate(ask(PARTS[0], 0, 1));
-    pace.groups.store(GROUPS_PER_TURN - 1, Ordering::Relaxed);
-    std::thread::sleep(Duration::from_millis(50));
-    assert!(answer.try_recv().is_err(), "after two groups");
-    pace.groups.store(GROUPS_PER_TURN, Ordering::Relaxed);
-    answer.blocking_recv().unwrap().unwrap();
-    // A writer that is stuck delays a reader by no more than the bound.
-    let began = Instant::now();
-    reader
-        .locate(ask(PARTS[0], 0, 1))
-        .blocking_recv()
-        .unwrap()
-        .unwrap();
-    assert!(began.elapsed() >= PACE_MAX && began.elapsed() < 20 * PACE_MAX);
-}
-
-#[test]
 fn who_goes_through_a_log_is_read_ahead_for() {
     let world = World::new("reader-ahead");
     let mut thread = Thread::new(shared(&world));
@@ -236,4 +215,9 @@ fn who_goes_through_a_log_is_read_ahead_for() {
     let read = thread.read(view, &next, TURN_BYTES).unwrap();
     assert!(read > 2 * next.len(), "{read} bytes, to the extent's end");
     assert_eq!(thread.cursors.len(), 2);
+    // And on into the extent behind it.
+    let behind = range(10, 100);
+    assert_eq!(behind.position(), u64::from(DATA_AT));
+    let read = thread.read(view, &behind, TURN_BYTES).unwrap();
+    assert!(read > 2 * behind.len(), "{read} bytes of the next extent");
 }
