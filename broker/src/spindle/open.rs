@@ -170,8 +170,8 @@ pub(crate) fn open_all(site: &Site, node: usize, data: &Path) -> Result<Vec<Open
             });
         }
         identity = identity.or(Some((superblock.incarnation, superblock.site)));
-        let disk_free = fs_bytes(&place.path)?;
         let usage = &own.disks[at].usage;
+        let disk_free = fs_bytes(&place.path, usage)?;
         let use_bytes = usage.resolve(disk_free.free, disk_free.held);
         // What others hold just now is not held for ever: it bounds what is promised from now on, and the file system
         // itself says when it is full. What extents may take in the end must not stay small until the next start.
@@ -421,21 +421,26 @@ pub(crate) const fn journal_on_disk(place: &DiskPlace) -> u64 {
 struct FsBytes {
     /// What an unprivileged writer may still take.
     free: u64,
-    /// What the disk's directory holds already.
+    /// What the disk's directory holds already, if that matters: to count it takes seconds on a disk that turns.
     held: u64,
     /// The file system's size.
     all: u64,
 }
 
-fn fs_bytes(path: &Path) -> Result<FsBytes, Fault> {
+fn fs_bytes(path: &Path, usage: &site::Usage) -> Result<FsBytes, Fault> {
     let fault = |source: io::Error| Fault::Io {
         path: path.to_owned(),
         source,
     };
     let stat = rustix::fs::statvfs(path).map_err(|errno| fault(errno.into()))?;
+    let free = stat.f_bavail * stat.f_frsize;
+    let held = match usage.known() == Some(usage.resolve(free, 0)) {
+        true => 0,
+        false => held_bytes(path).map_err(fault)?,
+    };
     Ok(FsBytes {
-        free: stat.f_bavail * stat.f_frsize,
-        held: held_bytes(path).map_err(fault)?,
+        free,
+        held,
         all: stat.f_blocks * stat.f_frsize,
     })
 }
