@@ -524,7 +524,7 @@ mod tests {
                 Op::Append(append),
                 Op::Clean,
             ];
-            commit(&mut opened[1].disk, ops).unwrap();
+            commit(opened[1].disk.as_mut().unwrap(), ops).unwrap();
             let superblock = &opened[0].recovered.superblock;
             (superblock.site, superblock.incarnation)
         };
