@@ -15,7 +15,7 @@ mod swaps;
 type Play = fn(&mut World) -> io::Result<String>;
 
 /// Name, what it shows, how.
-const ALL: [(&str, &str, Play); 14] = [
+const ALL: [(&str, &str, Play); 15] = [
     (
         "lying-drives",
         "drives that ignore FLUSH lose records, and the comparison sees it",
@@ -43,6 +43,11 @@ const ALL: [(&str, &str, Play); 14] = [
         "ring-end",
         "EIO in the ring's last group at recovery",
         rings::end,
+    ),
+    (
+        "ring-rot",
+        "a group in the middle of the ring is rotten",
+        rings::rot,
     ),
     (
         "stall",

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::Duration;
 
 use super::{all_move, load, restart};
@@ -102,6 +103,64 @@ pub(super) fn end(world: &mut World) -> io::Result<String> {
     ))
 }
 
+/// A group whose bytes can be read and are wrong: who has written since goes on, who may have lost something waits, also at
+/// the next start, and with a person's word all is there, since extents hold it.
+pub(super) fn rot(world: &mut World) -> io::Result<String> {
+    load(world, 1_500)?;
+    end_now(world)?;
+    world.pause(true)?;
+    let path = world.dir(1).join("journal");
+    let groups = groups(&path)?;
+    let (_, at) = groups[groups.len() - groups.len().min(12)];
+    let journal = File::options().read(true).write(true).open(&path)?;
+    let mut bytes = [0; 64];
+    journal.read_exact_at(&mut bytes, at + 128)?;
+    journal.write_all_at(&bytes.map(|it| !it), at + 128)?;
+    drop(journal);
+    for it in &mut world.disks {
+        it.remount()?;
+    }
+    let mut offline = Vec::new();
+    for _ in 0..2 {
+        world.start()?;
+        std::thread::sleep(Duration::from_secs(2));
+        offline.push(number(&world.site.status()?, "\"offline\":"));
+        let before = world.ends();
+        world.pause(false)?;
+        std::thread::sleep(Duration::from_secs(3));
+        let moved = before.len() - world.standing(&before).len();
+        if moved < before.len() / 2 {
+            return Err(io::Error::other(format!(
+                "only {moved} of {} partitions go on beside a rotten group",
+                before.len()
+            )));
+        }
+        end_now(world)?;
+        world.pause(true)?;
+    }
+    if offline[0] == 0 || offline[0] != offline[1] {
+        return Err(io::Error::other(format!(
+            "partitions that wait, at the first start and the next: {offline:?}"
+        )));
+    }
+    recover(world, 1, &[])?;
+    recover(world, 1, &["--accept"])?;
+    world.start()?;
+    let read = world.audit()?.read;
+    world.pause(false)?;
+    all_move(world, Duration::from_secs(20))?;
+    Ok(format!(
+        "{} partitions waited, the others went on; accepted, and {read} records read",
+        offline[0]
+    ))
+}
+
+fn number(text: &str, name: &str) -> u64 {
+    let digits = text.split(name).nth(1).unwrap_or_default();
+    let digits = digits.split(|it: char| !it.is_ascii_digit()).next();
+    digits.and_then(|it| it.parse().ok()).unwrap_or(0)
+}
+
 fn end_now(world: &mut World) -> io::Result<()> {
     if let Some(mut broker) = world.broker.take() {
         broker.kill()?;
@@ -153,19 +212,7 @@ fn recover(world: &World, disk: usize, args: &[&str]) -> io::Result<String> {
 /// Where on the disk the group with the highest number of all that the ring holds begins.
 fn last_group(world: &World, disk: usize) -> io::Result<u64> {
     let path = world.dir(disk).join("journal");
-    let journal = File::open(&path)?;
-    let mut last = (0, 0);
-    let mut page = [0; PAGE as usize];
-    let mut at = 0;
-    while journal.read_at(&mut page, at)? == page.len() {
-        let word = |from: usize| u64::from_le_bytes(std::array::from_fn(|it| page[from + it]));
-        // Magic, sequence, and its own place, as the ring's format has them.
-        if page.starts_with(b"HJRN") && word(32) == at {
-            last = last.max((word(8), at));
-        }
-        at += PAGE;
-    }
-    let mut left = last.1;
+    let mut left = groups(&path)?.last().map_or(0, |it| it.1);
     for (offset, bytes) in world.disks[disk].places(&path)? {
         if left < bytes {
             return Ok(offset + left);
@@ -173,4 +220,22 @@ fn last_group(world: &World, disk: usize) -> io::Result<u64> {
         left -= bytes;
     }
     Err(io::Error::other("the journal has fewer blocks than bytes"))
+}
+
+/// All groups that the ring holds, by number, and where each begins in the file.
+fn groups(path: &Path) -> io::Result<Vec<(u64, u64)>> {
+    let journal = File::open(path)?;
+    let mut found = Vec::new();
+    let mut page = [0; PAGE as usize];
+    let mut at = 0;
+    while journal.read_at(&mut page, at)? == page.len() {
+        let word = |from: usize| u64::from_le_bytes(std::array::from_fn(|it| page[from + it]));
+        // Magic, sequence, and its own place, as the ring's format has them.
+        if page.starts_with(b"HJRN") && word(32) == at {
+            found.push((word(8), at));
+        }
+        at += PAGE;
+    }
+    found.sort_unstable();
+    Ok(found)
 }
