@@ -260,6 +260,31 @@ mod tests {
     }
 
     #[test]
+    fn without_a_trusted_time_nothing_is_old() {
+        let log = [extent(0, 900, true, 1), extent(1, 100, false, 2)];
+        let choose = |settings: CompactionSettings, now| {
+            choose(log.iter().copied(), &settings, now, None).is_some()
+        };
+        let overdue = CompactionSettings {
+            dirty_ratio_min: 1.0,
+            lag_ms_max: 1,
+            ..CompactionSettings::default()
+        };
+        assert!(choose(overdue, Some(WallMs(1000))) && !choose(overdue, None));
+        let patient = CompactionSettings {
+            dirty_ratio_min: 0.0,
+            lag_ms_min: 1,
+            ..CompactionSettings::default()
+        };
+        assert!(choose(patient, Some(WallMs(1000))) && !choose(patient, None));
+        let any = CompactionSettings {
+            lag_ms_min: 0,
+            ..patient
+        };
+        assert!(choose(any, None), "what needs no time goes on");
+    }
+
+    #[test]
     fn a_run_fits_one_extent() {
         let log: VecDeque<Sealed> = (0..9).map(|slot| extent(slot, 8000, true, 1)).collect();
         assert_eq!(run(&log, Offset(i64::MAX), 64 << 20), 8);
