@@ -55,6 +55,14 @@ impl Tally {
     fn hits(&self, part: &str) -> u64 {
         self.hits.get(part).copied().unwrap_or(0)
     }
+
+    fn inside(&self) -> String {
+        let inside: Vec<String> = PARTS
+            .iter()
+            .map(|it| format!("{it} {}", self.hits(it)))
+            .collect();
+        format!("inside: {}, between {}", inside.join(", "), self.between)
+    }
 }
 
 /// `cuts` times; 0 if nothing was lost.
@@ -101,10 +109,11 @@ fn all(world: &mut World, tally: &mut Tally, cuts: u64) -> io::Result<()> {
         }
         if tally.cuts.is_multiple_of(10) {
             println!(
-                "{} cuts, {} records acknowledged, {} read",
+                "{} cuts, {} records acknowledged, {} read; {}",
                 tally.cuts,
                 world.acknowledged(),
-                tally.read
+                tally.read,
+                tally.inside()
             );
         }
     }
@@ -203,9 +212,5 @@ fn report(world: &World, tally: &Tally, took: Duration) {
         tally.verified,
         world.slowest_start.as_secs_f64(),
     );
-    let inside: Vec<String> = PARTS
-        .iter()
-        .map(|it| format!("{it} {}", tally.hits(it)))
-        .collect();
-    println!("inside: {}, between {}", inside.join(", "), tally.between);
+    println!("{}", tally.inside());
 }

@@ -310,6 +310,30 @@ fn what_an_unreadable_end_held_is_taken_from_extents_and_the_rest_accepted() {
 }
 
 #[test]
+fn an_unreadable_first_page_of_the_ring_is_no_torn_end_where_a_new_turn_may_have_begun() {
+    // The last group begins a turn, and the place behind the one before it holds what an older turn left.
+    let mut world = World::new(11, Config::default());
+    let part = world.part_new();
+    world.commit_all().unwrap();
+    while {
+        world.append(part, 20_000);
+        world.commit_all().unwrap();
+        while world.disk().work(false, None).unwrap().did {}
+        let last = *world.groups().last().unwrap();
+        last.ring_pos != 0 || last.seq < 100
+    } {}
+    world.disk = None;
+    world.io.fail_reads(Name::Journal, 0, 1);
+    let refused = Disk::open(world.io.clone(), Config::default()).map(|_| ());
+    assert!(
+        matches!(refused, Err(OpenError::RingHole { .. })),
+        "{refused:?}"
+    );
+    world.io.heal_reads();
+    Disk::open(world.io.clone(), Config::default()).unwrap();
+}
+
+#[test]
 fn a_torn_end_is_no_hole() {
     let (world, _, _) = ended();
     let last = *world.groups().last().unwrap();
