@@ -150,7 +150,7 @@ impl Scrape {
 
     fn disks(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         type Row = (&'static str, &'static str, fn(&crate::status::Disk) -> f64);
-        const GAUGES: [Row; 9] = [
+        const GAUGES: [Row; 10] = [
             ("disk_serving", "1 while the disk takes writes", |disk| {
                 f64::from(u8::from(disk.state == "serving"))
             }),
@@ -189,6 +189,11 @@ impl Scrape {
                 "disk_worst_group_seconds",
                 "The worst journal group since start",
                 |disk| disk.commit_worst_ms / 1e3,
+            ),
+            (
+                "disk_worst_step_seconds",
+                "The longest that background work stood between two journal groups since start",
+                |disk| disk.step_worst_ms / 1e3,
             ),
         ];
         const COUNTERS: [Row; 10] = [

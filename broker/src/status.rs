@@ -90,6 +90,7 @@ pub(crate) struct Disk {
     pub(crate) commit_p50_ms: f64,
     pub(crate) commit_p99_ms: f64,
     pub(crate) commit_worst_ms: f64,
+    pub(crate) step_worst_ms: f64,
     #[serde(skip)]
     pub(crate) commit: Latency,
 }

@@ -168,6 +168,7 @@ fn disk(inner: &Inner, at: usize, spindle: &Spindle) -> Disk {
         commit_p50_ms: ms(50.0),
         commit_p99_ms: ms(99.0),
         commit_worst_ms: spindle.commit.max().as_secs_f64() * 1e3,
+        step_worst_ms: stats.step_worst.as_secs_f64() * 1e3,
         commit: Latency::of(&spindle.commit),
     }
 }

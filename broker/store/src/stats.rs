@@ -39,6 +39,8 @@ pub struct Stats {
     pub checkpoints: u64,
     /// Bytes of these.
     pub checkpoint_bytes: u64,
+    /// Longest piece of background work of any kind: a group may have waited so long for it.
+    pub step_worst: Duration,
     /// Longest step of a checkpoint.
     pub checkpoint_worst: Duration,
     /// Now: length of the ring.

@@ -48,10 +48,11 @@ impl<I: Io> Disk<I> {
             });
         }
         let did = self.step(now, waiting, trusted)?;
+        let (began, now) = (now, self.io.now());
         if did {
             self.sweep.group_since_step = false;
+            self.stats.step_worst = self.stats.step_worst.max(now.since(began));
         }
-        let now = self.io.now();
         let at = [
             self.sweep_at(now),
             (!self.freeing.is_empty()).then_some(now + PINNED),
