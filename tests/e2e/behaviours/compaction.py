@@ -106,7 +106,10 @@ def last_values_stay(broker, schemas):
     _ours()
     with Client(broker, schemas) as c:
         log = Log(c, "compact")
-        log.write(c, 90)
+        for part in range(9):
+            # Some are written once, so that last values lie all over the log.
+            log.write(c, 1, range(100 + 4 * part, 104 + 4 * part))
+            log.write(c, 10)
         log.shrunk(c)
         disk = _status(broker)["disks"][0]
         assert disk["compactions"] and disk["compaction_records_dropped"] and disk["compaction_freed_bytes"], disk
@@ -188,8 +191,9 @@ def killed_in_the_middle(broker, schemas):
     chance = random.Random(seed)
     with Client(broker, schemas) as c:
         log = Log(c, "killed")
-    for _ in range(8):
+    for life in range(8):
         with Client(broker, schemas) as c:
+            log.write(c, 1, range(100 + 4 * life, 104 + 4 * life))
             log.write(c, 30)
             time.sleep(chance.random() * 0.3)
         broker.crash(0)
