@@ -89,6 +89,12 @@ impl Core {
         if waiting > 0 {
             reasons.push(format!("{waiting} partitions are not led yet"));
         }
+        let holes = inner.replicas.iter().filter(|(_, it)| it.hole).count();
+        if holes > 0 {
+            reasons.push(format!(
+                "{holes} partitions lost part of their log with a journal: see `howdah recover`"
+            ));
+        }
         reasons
     }
 
