@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use model::Offset;
-use store::compact::{Cleaned, CompactError, CompactionSettings, Compactor, KeyMap, PIECE, Wants};
+use store::compact::{Cleaned, CompactError, CompactionSettings, Compactor, KeyMap, Wants};
 use store::{Disk, DiskError, LinuxIo, Op, Outcome, PartIx, View};
 
 use super::Shared;
-use super::reader::{GROUPS_PER_TURN, TURN_BYTES, Turns};
+use super::reader::{GROUPS_PER_TURN, Turns};
 use crate::clock;
 
 /// What the core wants compacted.
@@ -128,14 +128,10 @@ impl Lent {
         self.compactor.part()
     }
 
-    /// Reads one turn's worth, and gives the compactor back.
+    /// Reads one piece, and gives the compactor back. That is a quarter of a turn's bytes, since they are unpacked, hashed
+    /// and packed again meanwhile, and the next group may wait for the end of it.
     pub(super) fn turn(mut self, view: &View<LinuxIo>) {
-        let mut read = Ok(());
-        for _ in 0..TURN_BYTES / PIECE {
-            if read.is_ok() && self.compactor.wants() == Wants::Read {
-                read = view.compact(&mut self.compactor);
-            }
-        }
+        let read = view.compact(&mut self.compactor);
         let Self { compactor, writer } = self;
         writer.lock().compaction.back = Some(Back { compactor, read });
         writer.wake.notify_one();

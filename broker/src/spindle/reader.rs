@@ -20,7 +20,7 @@ use super::compactor::Lent;
 use super::pace::Pace;
 
 /// Bytes of one turn.
-pub(super) const TURN_BYTES: usize = 4 * WARM_BYTES;
+const TURN_BYTES: usize = 4 * WARM_BYTES;
 /// Groups between two turns while some are written.
 pub(super) const GROUPS_PER_TURN: u64 = 3;
 /// Jobs that may wait for one disk: a connection has one at a time. 8,192 × 200 B.
