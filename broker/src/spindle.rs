@@ -28,8 +28,8 @@ mod reader;
 mod writer;
 
 pub(crate) use compactor::{Compacted, Ending, Order};
-pub(crate) use range::{FileRange, Located};
 pub(crate) use pace::Pace;
+pub(crate) use range::{FileRange, Located};
 pub(crate) use reader::{Find, Reader};
 pub(crate) use store::{Append, Op, PartIx};
 

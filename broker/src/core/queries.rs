@@ -127,9 +127,7 @@ impl Core {
         let (disk, part, view) = self.log_of(span.replica)?;
         match view.locate(&ask(part, span), Reach::Memory) {
             // Their disk thread reads them before the answer's head promises them.
-            Ok(store::Located::Ranges(ranges)) if self.doubtful(disk, &ranges) => {
-                Ok(Located::Cold)
-            }
+            Ok(store::Located::Ranges(ranges)) if self.doubtful(disk, &ranges) => Ok(Located::Cold),
             Ok(store::Located::Ranges(ranges)) => Ok(Located::Ranges(on(disk, ranges))),
             Ok(store::Located::Cold) => Ok(Located::Cold),
             // Those who hold extents were called back; an empty answer is asked for again.
