@@ -50,7 +50,8 @@ def hot(broker):
     """The topic that consumers read, filled once a life: what was just written is in memory."""
     if getattr(broker, "hot", False) or broker.name == "bare":
         return
-    make_topic(broker, "bench", 16)
+    # Named, or Howdah's share of the disk would let the oldest go while the rest is written.
+    make_topic(broker, "bench", 16, f"retention.bytes={HOT_BYTES // 8}")
     loads.prepare(*loads.librdkafka("produce", broker, "bench", bytes=HOT_BYTES, seconds=300, warm_up=0))
     broker.hot = True
 
