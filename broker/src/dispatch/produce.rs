@@ -103,9 +103,13 @@ pub(super) fn handle(core: &Rc<Core>, request: &ProduceRequest, reply: Reply) {
         }
     };
     if request.transactional_id().is_some() {
-        return reply.send(Response::Produce(
-            request.answer(ErrorCode::InvalidTxnState),
-        ));
+        // Nobody reads an answer to acks=0: the next one on the connection would be taken for it.
+        return match acks {
+            Acks::None => reply.close(),
+            _ => reply.send(Response::Produce(
+                request.answer(ErrorCode::InvalidTxnState),
+            )),
+        };
     }
     let call = reply.call();
     let count = request.partitions_count();
