@@ -83,7 +83,7 @@ impl Core {
         let mut found = BTreeMap::new();
         for (disk, opened) in disks.iter().enumerate() {
             for note in &opened.recovered.notes {
-                tracing::warn!(disk = %opened.place.path.display(), ?note, "found at the start");
+                tracing::warn!(disk = %opened.place.path.display(), "{note}");
             }
             for row in &opened.recovered.replicas {
                 let mut windows = Vec::new();

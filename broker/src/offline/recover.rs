@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use store::{Config, DiskState, Held, Inspection, Note, inspect};
+use store::{Config, DiskState, Held, Inspection, inspect};
 
 use super::{Stopped, describe, disk_fault, open, write_out};
 use crate::exit;
@@ -71,31 +71,6 @@ pub(super) fn run(dir: &Path, accept: bool) -> Result<(), Refusal> {
 
 /// What beside offsets a rotten journal lost.
 fn losses(inspection: &Inspection) -> Vec<String> {
-    let say = |note: &Note| match note {
-        Note::Salvaged {
-            seq,
-            next,
-            at,
-            batches,
-        } => {
-            let behind = match next {
-                Some(next) => format!("group {next} is the next one that can be read"),
-                None => "nothing could be read behind it; its sectors may read again after a power cycle, and then \
-                         nothing is lost"
-                    .to_owned(),
-            };
-            Some(format!(
-                "the journal is rotten at group {seq}, byte {at}: {behind}; {batches} batches were found in extents"
-            ))
-        }
-        Note::SiteHole(index) => Some(format!(
-            "entries of the site log are lost from index {index} on: topics or configs made then may be missing"
-        )),
-        Note::UnknownReplicas(parts) => Some(format!(
-            "{} replicas are named whose making was lost: {parts:?}",
-            parts.len()
-        )),
-        Note::SyncsEachExtent | Note::JournalUnknown | Note::JournalUnwritten => None,
-    };
-    inspection.notes.iter().filter_map(say).collect()
+    let lost = inspection.notes.iter().filter(|note| note.loss());
+    lost.map(ToString::to_string).collect()
 }

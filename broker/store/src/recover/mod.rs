@@ -4,6 +4,7 @@
 //! the replay is through, and what the replay writes into extents are the bytes that were there or should be: it may be
 //! cut and begun again.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -181,6 +182,59 @@ pub enum Note {
     SiteHole(u64),
     /// Records that name a replica nobody knows, because its PART_NEW was lost.
     UnknownReplicas(Vec<PartIx>),
+}
+
+impl Note {
+    /// Whether something that was written is or may be lost; else it is about speed.
+    #[must_use]
+    pub const fn loss(&self) -> bool {
+        match self {
+            Self::Salvaged { .. } | Self::SiteHole(_) | Self::UnknownReplicas(_) => true,
+            Self::SyncsEachExtent | Self::JournalUnknown | Self::JournalUnwritten => false,
+        }
+    }
+}
+
+/// For people.
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SyncsEachExtent => f.write_str(
+                "the file system is neither XFS nor ext4 with a journal: each extent is synced by itself, which is slower",
+            ),
+            Self::JournalUnknown => f.write_str(
+                "the file system can't say whether the journal's blocks are written; unwritten ones make each group slower",
+            ),
+            Self::JournalUnwritten => f.write_str(
+                "some of the journal's blocks are unwritten: groups there cost the file system's log too",
+            ),
+            Self::Salvaged {
+                seq,
+                next,
+                at,
+                batches,
+            } => {
+                write!(f, "the journal is rotten at group {seq}, byte {at}: ")?;
+                match next {
+                    Some(next) => write!(f, "group {next} is the next one that can be read")?,
+                    None => f.write_str(
+                        "nothing could be read behind it; its sectors may read again after a power cycle, and then \
+                         nothing is lost",
+                    )?,
+                }
+                write!(f, "; {batches} batches were found in extents")
+            }
+            Self::SiteHole(index) => write!(
+                f,
+                "entries of the site log are lost from index {index} on: topics or configs made then may be missing"
+            ),
+            Self::UnknownReplicas(parts) => write!(
+                f,
+                "{} replicas are named whose making was lost: {parts:?}",
+                parts.len()
+            ),
+        }
+    }
 }
 
 /// What an opened disk holds.
