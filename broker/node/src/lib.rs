@@ -10,6 +10,7 @@ mod mutation;
 pub mod offsets;
 mod outbox;
 pub mod partition;
+pub mod peer;
 #[cfg(test)]
 mod scenario;
 pub mod sitelog;

@@ -4,11 +4,12 @@ use core::time::Duration;
 
 use model::window::Claim;
 use model::{DiskUuid, Incarnation, Instant, LeaderEpoch, NodeId, Offset, WallMs};
+use serde::{Deserialize, Serialize};
 
 use crate::Ticket;
 
 /// A replica as far as being in sync goes: a node that lost its disk, or its promises, is another one (R9).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Member {
     /// The node.
     pub node: NodeId,
