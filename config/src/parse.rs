@@ -85,6 +85,9 @@ fn read<'t>(mut file: Reader<'_, 't>, faults: &Faults<'t>) -> Option<Site> {
         .unwrap_or_default();
     let before = faults.count();
     let nodes = nodes::read(node_tables, appliance.is_some(), faults);
+    if let Some(appliance) = appliance.as_ref().filter(|_| faults.count() == before) {
+        check_network(&appliance.network, &nodes, faults);
+    }
     let listeners_table = file
         .item("listeners")
         .and_then(|item| item.table("write [listeners]"));
@@ -264,16 +267,27 @@ fn read_appliance(mut table: Reader<'_, '_>, faults: &Faults<'_>) -> Appliance {
     let watchdog = table
         .item("watchdog")
         .and_then(|item| item.duration_ms(5_000..=WATCHDOG_MS_MAX));
+    let provision = table.item("provision").and_then(|item| {
+        item.choice(&[
+            ("never", Provision::Never),
+            ("if-blank", Provision::IfBlank),
+        ])
+    });
     table.end();
     let watchdog_ms = watchdog.map_or(30_000, |ms| ms.value);
     Appliance {
         network,
         watchdog_ms: u32::try_from(watchdog_ms).expect("the range above fits"),
+        provision: provision.map(|it| it.value).unwrap_or_default(),
     }
 }
 
 fn read_network(mut table: Reader<'_, '_>, faults: &Faults<'_>) -> Network {
+    let prefix = table.item("prefix").and_then(|item| item.integer(1..=127));
     let vlan = table.item("vlan").and_then(|item| item.integer(1..=4094));
+    let bond = table.item("bond").and_then(|item| {
+        item.choice(&[("active-backup", Bond::ActiveBackup), ("lacp", Bond::Lacp)])
+    });
     let gateway = table.item("gateway").and_then(|item| item.address());
     let mut servers = |key: &'static str| {
         /// resolv.conf and most clients read three; more are never asked.
@@ -300,10 +314,40 @@ fn read_network(mut table: Reader<'_, '_>, faults: &Faults<'_>) -> Network {
     let ntp = servers("ntp");
     table.end();
     Network {
+        prefix: prefix.map(|it| u8::try_from(it.value).expect("the range above fits")),
+        bond: bond.map(|it| it.value),
         vlan: vlan.map(|vlan| u16::try_from(vlan.value).expect("the range above fits")),
         gateway: gateway.map(|gateway| gateway.value),
         dns,
         ntp,
+    }
+}
+
+/// A node that can't use the network's prefix or reach its gateway directly would be alone on the wire.
+fn check_network(network: &Network, nodes: &[nodes::ReadNode], faults: &Faults<'_>) {
+    for nodes::ReadNode { node, span } in nodes {
+        if node.address.is_ipv4() && network.prefix.is_some_and(|prefix| prefix > 31) {
+            faults.add(
+                span,
+                format!(
+                    "`appliance.network.prefix` leaves {} no neighbour; an IPv4 network has at most 31 bits",
+                    node.address
+                ),
+            );
+            continue;
+        }
+        if let Some(gateway) = network.gateway
+            && !network.same(node.address, gateway)
+        {
+            faults.add(
+                span,
+                format!(
+                    "the gateway {gateway} is not in the network of {}/{}; give another gateway, or `prefix` in `appliance.network`",
+                    node.address,
+                    network.prefix_of(node.address)
+                ),
+            );
+        }
     }
 }
 

@@ -31,6 +31,11 @@ pub const MAX_MESSAGE_BYTES_DEFAULT: u32 = 1_048_588;
 /// The largest batch that any topic may allow: it must fit an extent and a frame.
 pub const MAX_MESSAGE_BYTES_MAX: u32 = 8 << 20;
 
+/// The network's part of an IPv4 address, in bits, unless the site says otherwise.
+pub const PREFIX_V4_DEFAULT: u8 = 24;
+/// The same of an IPv6 address.
+pub const PREFIX_V6_DEFAULT: u8 = 64;
+
 /// One installation and its static configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Site {
@@ -433,19 +438,70 @@ pub struct Appliance {
     pub network: Network,
     /// Milliseconds without a sign of life until the hardware resets the box.
     pub watchdog_ms: u32,
+    /// What becomes of a drive that the site names and that is blank.
+    pub provision: Provision,
+}
+
+/// Whether a drive may be partitioned. One that holds anything is left alone in either case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Provision {
+    /// It is shown, and the node goes on without it.
+    #[default]
+    Never,
+    /// It is partitioned and made a disk of this node.
+    IfBlank,
 }
 
 /// Static network configuration; a node's address stands in its own table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
+    /// Bits of the network's part of an address; `None` is [`PREFIX_V4_DEFAULT`] or [`PREFIX_V6_DEFAULT`].
+    pub prefix: Option<u8>,
     /// 802.1Q tag, 1 to 4094.
     pub vlan: Option<u16>,
-    /// Default route.
+    /// All network cards of a box as one.
+    pub bond: Option<Bond>,
+    /// Default route; in the network of every node.
     pub gateway: Option<IpAddr>,
     /// Name servers.
     pub dns: Vec<IpAddr>,
     /// Time servers.
     pub ntp: Vec<IpAddr>,
+}
+
+/// How several network cards act as one (bonding.txt of the kernel's documentation).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Bond {
+    /// One carries, the others wait; any switch will do.
+    ActiveBackup,
+    /// IEEE 802.3ad: all carry, and the switch takes part.
+    Lacp,
+}
+
+impl Network {
+    /// The prefix length of a node's address.
+    #[must_use]
+    pub fn prefix_of(&self, address: IpAddr) -> u8 {
+        self.prefix.unwrap_or(match address {
+            IpAddr::V4(_) => PREFIX_V4_DEFAULT,
+            IpAddr::V6(_) => PREFIX_V6_DEFAULT,
+        })
+    }
+
+    /// Whether `address` and `other` lie in one network.
+    #[must_use]
+    pub fn same(&self, address: IpAddr, other: IpAddr) -> bool {
+        let prefix = u32::from(self.prefix_of(address));
+        match (address, other) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => {
+                (a.to_bits() ^ b.to_bits()).leading_zeros() >= prefix.min(32)
+            }
+            (IpAddr::V6(a), IpAddr::V6(b)) => {
+                (a.to_bits() ^ b.to_bits()).leading_zeros() >= prefix.min(128)
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Site {
