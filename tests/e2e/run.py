@@ -33,22 +33,22 @@ def java(version):
     return ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", quiet, "-cp", machine.java(version), "Client"]
 
 
-# A name, how to get its command line, what is peculiar to it, and whether it is only for --all.
+# A name, how to get its command line, and what is peculiar to it.
 PYTHON = HERE / "clients/python"
 CLIENTS = [
-    ("confluent", lambda: [machine.python(), str(PYTHON / "confluent.py")], (), False),
-    ("kafka-python", lambda: [machine.python(), str(PYTHON / "kafka_python.py")], (), False),
-    ("aiokafka", lambda: [machine.python(), str(PYTHON / "aio.py")], (), False),
-    ("kafkajs", lambda: node("kafkajs.js"), (), False),
-    ("platformatic", lambda: node("platformatic.js"), ("repeats",), False),
-    ("franz-go", lambda: [machine.go("franz")], (), False),
-    ("sarama", lambda: [machine.go("sarama")], (), False),
-    ("rdkafka", lambda: [machine.rust("rdkafka")], (), True),
-    ("rskafka", lambda: [machine.rust("rskafka")], ("no-rebalance", "no-idempotence"), True),
-    ("java-4.3.1", lambda: java("4.3.1"), (), False),
-    ("java-3.9.1", lambda: java("3.9.1"), (), False),
+    ("confluent", lambda: [machine.python(), str(PYTHON / "confluent.py")], ()),
+    ("kafka-python", lambda: [machine.python(), str(PYTHON / "kafka_python.py")], ()),
+    ("aiokafka", lambda: [machine.python(), str(PYTHON / "aio.py")], ()),
+    ("kafkajs", lambda: node("kafkajs.js"), ()),
+    ("platformatic", lambda: node("platformatic.js"), ("repeats",)),
+    ("franz-go", lambda: [machine.go("franz")], ()),
+    ("sarama", lambda: [machine.go("sarama")], ()),
+    ("rdkafka", lambda: [machine.rust("rdkafka")], ()),
+    ("rskafka", lambda: [machine.rust("rskafka")], ("no-rebalance", "no-idempotence")),
+    ("java-4.3.1", lambda: java("4.3.1"), ()),
+    ("java-3.9.1", lambda: java("3.9.1"), ()),
 ]
-# The same for --all only.
+# What --all adds.
 HEAVY_MODULES = ["clients.apps"]
 # Folders whose modules have `TESTS`: (name, function(broker, schemas)).
 MODULES = [
@@ -147,7 +147,7 @@ def main():
     # A time limit from outside ends in SIGTERM; the brokers and applications must go with us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--all", action="store_true", help="also what takes minutes or long builds")
+    parser.add_argument("--all", action="store_true", help="also what takes minutes")
     parser.add_argument("words", nargs="*", help="run only tests with one of these in their name")
     options = parser.parse_args()
     report = Report(options.words)
@@ -165,10 +165,9 @@ def main():
     for module in MODULES + (HEAVY_MODULES if options.all or options.words else []):
         tests = importlib.import_module(module).TESTS
         with_broker(report, [name for name, _ in tests], lambda broker: module_tests(report, broker, schemas, tests))
-    for name, command, traits, heavy in CLIENTS:
-        if not heavy or options.all or options.words:
-            whats = [f"{name}: {what}" for what in ("suite", "rebalance", "idempotent through kill -9")]
-            with_broker(report, whats, lambda broker: client_tests(report, broker, schemas, name, command, traits))
+    for name, command, traits in CLIENTS:
+        whats = [f"{name}: {what}" for what in ("suite", "rebalance", "idempotent through kill -9")]
+        with_broker(report, whats, lambda broker: client_tests(report, broker, schemas, name, command, traits))
     for name in report.failed:
         print(f"failed: {name}")
     print(f"took {time.monotonic() - begin:.0f} s against {brokers.TARGET}")

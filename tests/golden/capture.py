@@ -123,7 +123,7 @@ def capture(name, suite):
 
 def main():
     suites = {"kcat": kcat}
-    for name, command, _, _ in run.CLIENTS:
+    for name, command, _ in run.CLIENTS:
         suites[name] = lambda proxy, prefix, command=command: run_suite(command(), proxy, prefix, 180)
     status = 0
     for name, suite in suites.items():
