@@ -11,15 +11,18 @@ use std::collections::BTreeMap;
 
 use model::{
     DiskUuid, Incarnation, LeaderEpoch, NodeId, PartitionIndex, ProducerId, SiteUuid, TopicId,
+    TopicPartition,
 };
 
 use crate::Outbox;
+use crate::mutation::{self, Mutation};
 use crate::partition::Member;
-use crate::sitelog::{Entry, Node, PIDS_BLOCK, PartitionRow, Record, Topic};
+use crate::sitelog::{Entry, Moving, Node, PIDS_BLOCK, PartitionRow, Record, Topic};
 
 mod configs;
 mod names;
 mod place;
+mod room;
 mod snapshot;
 mod starts;
 #[cfg(test)]
@@ -31,7 +34,9 @@ pub use configs::{Config, ConfigKind, Source, TopicSettings};
 pub use names::{
     INTERNAL_TOPICS, OFFSETS_TOPIC, TOPIC_NAME_CHARS_MAX, is_internal, topic_name_fault,
 };
+pub use room::Room;
 pub use snapshot::SnapshotFault;
+pub(crate) use starts::{ROWS_BYTES_MAX, TOPIC_BYTES};
 pub use types::{
     Alter, CreateTopic, Declared, DiskSpace, Effect, Fault, NodeRow, Partition, PlannedTopic,
     Rules, TopicRow,
@@ -48,6 +53,8 @@ pub struct Catalog {
     topics: BTreeMap<TopicId, TopicRow>,
     /// Ids by name, of all topics.
     names: BTreeMap<String, TopicId>,
+    /// Partitions on their way to other replicas.
+    moving: BTreeMap<TopicPartition, Moving>,
     /// No block of producer ids reaches it yet.
     next_pid: ProducerId,
 }
@@ -64,6 +71,7 @@ impl Catalog {
             nodes: BTreeMap::new(),
             topics: BTreeMap::new(),
             names: BTreeMap::new(),
+            moving: BTreeMap::new(),
             next_pid: ProducerId(0),
         }
     }
@@ -72,6 +80,45 @@ impl Catalog {
     #[must_use]
     pub const fn site(&self) -> Option<SiteUuid> {
         self.site
+    }
+
+    /// No entry of a higher version is in the log.
+    #[must_use]
+    pub const fn site_version(&self) -> u16 {
+        self.site_version
+    }
+
+    /// A registered node.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> Option<&NodeRow> {
+        self.nodes.get(&id)
+    }
+
+    /// Partitions on their way to other replicas, with where from and where to.
+    pub fn moving(&self) -> impl Iterator<Item = (TopicPartition, &Moving)> {
+        self.moving.iter().map(|(id, moving)| (*id, moving))
+    }
+
+    /// Where a partition is on its way to, if it is.
+    #[must_use]
+    pub fn moving_to(&self, id: TopicPartition) -> Option<&Moving> {
+        self.moving.get(&id)
+    }
+
+    /// All partitions, topic by topic.
+    pub fn partitions(&self) -> impl Iterator<Item = (TopicPartition, &Partition)> {
+        self.topics.iter().flat_map(|(topic, row)| {
+            indexed(&row.partitions).map(|(partition, row)| {
+                let topic = *topic;
+                (TopicPartition { topic, partition }, row)
+            })
+        })
+    }
+
+    /// A partition as applied.
+    #[must_use]
+    pub fn partition_row(&self, id: TopicPartition) -> Option<&Partition> {
+        self.partition(id.topic, id.partition)
     }
 
     /// The registered nodes.
@@ -164,6 +211,21 @@ impl Catalog {
                     }
                 }
             }
+            Some(Entry::Reassign(rows)) => {
+                for it in rows {
+                    if !self.apply_row(it.topic, &it.row, out) {
+                        continue;
+                    }
+                    let id = TopicPartition {
+                        topic: it.topic,
+                        partition: it.row.partition,
+                    };
+                    match &it.moving {
+                        Some(moving) => self.moving.insert(id, moving.clone()),
+                        None => self.moving.remove(&id),
+                    };
+                }
+            }
             Some(Entry::TopicDel { topic }) => self.apply_deletion(*topic, out),
             Some(Entry::Config {
                 topic,
@@ -208,7 +270,7 @@ impl Catalog {
             draining: before.is_some_and(|before| before.draining),
         };
         self.nodes.insert(node.id, row);
-        if reborn {
+        if reborn && !mutation::is(Mutation::IncarnationStaysInSync) {
             self.leave_every_isr(node.id, out);
         }
     }
@@ -271,23 +333,25 @@ impl Catalog {
         }
     }
 
-    /// A partition's row, if it follows on what is applied: new ones by number, others by version and epoch.
-    fn apply_row(&mut self, id: TopicId, row: &PartitionRow, out: &mut Outbox<Effect>) {
+    /// A partition's row, if it follows on what is applied: new ones by number, others by version and epoch. Says whether
+    /// it did.
+    fn apply_row(&mut self, id: TopicId, row: &PartitionRow, out: &mut Outbox<Effect>) -> bool {
         let me = self.me;
         let Some(topic) = self.topics.get_mut(&id) else {
-            return;
+            return false;
         };
         let index = row.partition;
         let known = usize::try_from(index.0).expect("32 bits");
         if known == topic.partitions.len() {
-            if placed(&row.replicas) {
-                topic.partitions.push(Partition::new(row.replicas.clone()));
-                self.say_new(id, index, out);
+            if !placed(&row.replicas) {
+                return false;
             }
-            return;
+            topic.partitions.push(Partition::new(row.replicas.clone()));
+            self.say_new(id, index, out);
+            return true;
         }
         let Some(partition) = topic.partitions.get_mut(known) else {
-            return;
+            return false;
         };
         let replicas = if row.replicas.is_empty() {
             &partition.replicas
@@ -306,7 +370,7 @@ impl Catalog {
                 .iter()
                 .all(|place| usize::from(*place) < replicas.len());
         if !fits {
-            return;
+            return false;
         }
         let (was, now) = (
             partition.replica_on(me),
@@ -343,6 +407,7 @@ impl Catalog {
                 isr,
             });
         }
+        true
     }
 
     fn apply_deletion(&mut self, id: TopicId, out: &mut Outbox<Effect>) {
@@ -350,6 +415,7 @@ impl Catalog {
             return;
         };
         self.names.remove(&topic.name);
+        self.moving.retain(|moving, _| moving.topic != id);
         let here = indexed(&topic.partitions).filter(|(_, row)| row.replica_on(self.me).is_some());
         let partitions = here.map(|(partition, _)| partition).collect();
         out.push(Effect::Deleted {

@@ -14,6 +14,10 @@ pub(crate) enum Mutation {
     LogStartLowered,
     /// Every start hands out the same producer ids.
     ProducerIdsReused,
+    /// A new incarnation stays in the ISRs of the old one (R9).
+    IncarnationStaysInSync,
+    /// A moved replica reserves nothing.
+    MoveReservesNothing,
 }
 
 #[cfg(feature = "mutations")]
@@ -27,6 +31,8 @@ pub(crate) fn is(mutation: Mutation) -> bool {
             "recovered-hw-dropped" => Mutation::RecoveredHighWatermarkDropped,
             "log-start-lowered" => Mutation::LogStartLowered,
             "producer-ids-reused" => Mutation::ProducerIdsReused,
+            "incarnation-in-sync" => Mutation::IncarnationStaysInSync,
+            "move-reserves-nothing" => Mutation::MoveReservesNothing,
             // Another crate's.
             _ => return None,
         })

@@ -19,8 +19,8 @@ mod entry;
 mod tests;
 
 pub use entry::{
-    Actor, Configs, Disk, Entry, EntryFault, Kind, Node, PIDS_BLOCK, PRINCIPAL_BYTES_MAX,
-    PUBLIC_KEY_BYTES_MAX, PartitionRow, RECORD_BYTES_MAX, Record, Replica, Topic,
+    Actor, Configs, Disk, Entry, EntryFault, Kind, Moving, Node, PIDS_BLOCK, PRINCIPAL_BYTES_MAX,
+    PUBLIC_KEY_BYTES_MAX, PartitionRow, RECORD_BYTES_MAX, Reassign, Record, Replica, Topic,
 };
 
 /// Entries kept before a snapshot replaces them: 256 KiB of ordinary ones of a few hundred bytes.

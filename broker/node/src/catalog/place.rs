@@ -318,7 +318,7 @@ impl Dealer<'_> {
 }
 
 /// Bytes for people.
-struct Size(u64);
+pub(super) struct Size(pub(super) u64);
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

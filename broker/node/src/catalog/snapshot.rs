@@ -1,18 +1,20 @@
 //! The catalog at rest, in the site log's snapshot.
 //!
 //! ```text
-//! format u16 LE = 1 · postcard { site uuid?, site version u16, nodes [(id, row)], topics [(id, row)], next pid i64 }
+//! format u16 LE = 1 · postcard { site uuid?, site version u16, nodes [(id, row)], topics [(id, row)], next pid i64,
+//!            moving [(topic, partition, from and to)] }
 //! ```
-//! A release may add fields at the end; one that can't be read without them gets another format. The store keeps it
+//! A release may add fields at the end, as one did with `moving`; one that can't be read without them gets another format. The store keeps it
 //! under a checksum, so what does not decode was written by another release.
 
 use std::collections::BTreeMap;
 
-use model::{NodeId, ProducerId, SiteUuid, TopicId};
+use model::{NodeId, ProducerId, SiteUuid, TopicId, TopicPartition};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Catalog, NodeRow, Rules, TopicRow, placed};
+use crate::sitelog::Moving;
 
 const FORMAT: u16 = 1;
 
@@ -36,6 +38,7 @@ struct Written<'a> {
     nodes: Vec<(NodeId, &'a NodeRow)>,
     topics: Vec<(TopicId, &'a TopicRow)>,
     next_pid: ProducerId,
+    moving: Vec<(TopicPartition, &'a Moving)>,
 }
 
 #[derive(Deserialize)]
@@ -60,6 +63,7 @@ impl Catalog {
             nodes: self.nodes().collect(),
             topics: self.topics().collect(),
             next_pid: self.next_pid,
+            moving: self.moving().collect(),
         };
         let format = FORMAT.to_le_bytes().to_vec();
         postcard::to_extend(&written, format).expect("lengths are known, and a vector grows")
@@ -74,8 +78,13 @@ impl Catalog {
             FORMAT => {}
             other => return Err(SnapshotFault::Format(other)),
         }
-        let (read, _newer): (Read, _) = postcard::take_from_bytes(body)
-            .map_err(|_| SnapshotFault::Malformed("not the fields of its format"))?;
+        let malformed = |_| SnapshotFault::Malformed("not the fields of its format");
+        let (read, later): (Read, _) = postcard::take_from_bytes(body).map_err(malformed)?;
+        let moving: Vec<(TopicPartition, Moving)> = match later {
+            // Written before partitions could move.
+            [] => Vec::new(),
+            later => postcard::take_from_bytes(later).map_err(malformed)?.0,
+        };
         let topics: BTreeMap<TopicId, TopicRow> = read.topics.into_iter().collect();
         let names: BTreeMap<String, TopicId> = topics
             .iter()
@@ -102,6 +111,7 @@ impl Catalog {
             nodes: read.nodes.into_iter().collect(),
             topics,
             names,
+            moving: moving.into_iter().collect(),
             next_pid: read.next_pid,
         })
     }

@@ -1,7 +1,7 @@
 //! What a node that took office adds to the site log by itself: its identity, its disks, new leader epochs, producer
 //! ids, and the topics that the site file and the broker want.
 
-use model::{DiskUuid, Incarnation, ProducerId, SiteUuid, TopicId};
+use model::{DiskUuid, Incarnation, NodeId, ProducerId, SiteUuid, TopicId};
 
 use super::configs::checked;
 use super::place::{Need, Seats};
@@ -15,9 +15,9 @@ pub(super) const VERSIONS: (u16, u16) = (1, 1);
 /// Bytes of one partition's row at most, as `starts` writes them: seven fields as varints, no replicas, five in sync.
 const ROW_BYTES_MAX: usize = 32;
 /// Bytes of a topic before its rows.
-const TOPIC_BYTES: usize = 16 + 4;
+pub(crate) const TOPIC_BYTES: usize = 16 + 4;
 /// Bytes of rows in one entry; the rest is its frame.
-const ROWS_BYTES_MAX: usize = RECORD_BYTES_MAX - 1024;
+pub(crate) const ROWS_BYTES_MAX: usize = RECORD_BYTES_MAX - 1024;
 
 impl Catalog {
     /// The site's very first entry, if it has none yet.
@@ -98,14 +98,17 @@ impl Catalog {
     /// A block of producer ids for this node that no node ever had.
     #[must_use]
     pub fn producer_ids(&self) -> Entry {
+        self.producer_ids_of(self.me)
+    }
+
+    /// A block of producer ids for a node that no node ever had.
+    #[must_use]
+    pub fn producer_ids_of(&self, node: NodeId) -> Entry {
         let first = match mutation::is(Mutation::ProducerIdsReused) {
             true => ProducerId(0),
             false => self.next_pid,
         };
-        Entry::Pids {
-            node: self.me,
-            first,
-        }
+        Entry::Pids { node, first }
     }
 
     /// What brings a topic of the site file nearer to what it says there: it is made, or grows. Nothing is ever taken

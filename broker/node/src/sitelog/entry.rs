@@ -99,6 +99,27 @@ pub struct PartitionRow {
     pub unclean: bool,
 }
 
+/// A partition that is on its way to other replicas (KIP-455), as nodes, preferred leader first: a replica's disk may be
+/// replaced meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    /// Where it lay; calling it off means moving back there.
+    pub from: Vec<NodeId>,
+    /// Where it shall lie.
+    pub to: Vec<NodeId>,
+}
+
+/// One partition in a REASSIGN entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reassign {
+    /// Whose.
+    pub topic: TopicId,
+    /// Applied as in a PARTITION entry; if it does not fit, `moving` is passed over as well.
+    pub row: PartitionRow,
+    /// On its way from now on; `None` ends it.
+    pub moving: Option<Moving>,
+}
+
 /// A change of the site. Kinds have the numbers of [`Kind`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -148,6 +169,8 @@ pub enum Entry {
         /// From now on.
         version: u16,
     },
+    /// REASSIGN: partitions begin to move to other replicas, or arrive.
+    Reassign(Vec<Reassign>),
 }
 
 /// The fields of NODE.
@@ -215,6 +238,8 @@ pub enum Kind {
     CertDeny = 13,
     /// Reserved: a secret, sealed.
     Secret = 14,
+    /// [`Entry::Reassign`].
+    Reassign = 15,
 }
 
 /// An entry with who asked for it.
@@ -289,6 +314,7 @@ impl Record {
             Entry::Pids { node, first } => (Kind::Pids, postcard::to_allocvec(&(node, first))),
             Entry::Drain { node, on } => (Kind::Drain, postcard::to_allocvec(&(node, on))),
             Entry::SiteVersion { version } => (Kind::SiteVersion, postcard::to_allocvec(version)),
+            Entry::Reassign(rows) => (Kind::Reassign, postcard::to_allocvec(rows)),
         };
         let body = body.map_err(|_| EntryFault::Malformed("can't be written"))?;
         let frame = Frame {
@@ -351,6 +377,7 @@ impl Record {
             11 => Entry::SiteVersion {
                 version: fields(body)?,
             },
+            15 => Entry::Reassign(fields(body)?),
             unknown if frame.must => return Err(EntryFault::Unknown(unknown)),
             _ => {
                 return Ok(Self {

@@ -47,7 +47,7 @@ impl Random {
     /// Any entry at all, fitting or not.
     fn entry(&mut self) -> Entry {
         let topic = topic_id(self.below(6) as u8);
-        match self.below(9) {
+        match self.below(10) {
             0 => Entry::Term,
             1 => Entry::Node(Node {
                 id: NodeId(self.below(4) as u32),
@@ -64,21 +64,7 @@ impl Random {
                 partitions: (0..self.below(4)).map(|_| self.replicas()).collect(),
             }),
             3..=5 => {
-                let rows = (0..1 + self.below(3))
-                    .map(|_| PartitionRow {
-                        partition: PartitionIndex(self.below(6) as u32),
-                        replicas: if self.below(3) == 0 {
-                            self.replicas()
-                        } else {
-                            Vec::new()
-                        },
-                        leader: (self.below(4) > 0).then(|| NodeId(self.below(4) as u32)),
-                        epoch: LeaderEpoch(self.below(12) as i32),
-                        part_ver: self.below(12) as u32,
-                        isr: (0..self.below(4)).map(|_| self.below(4) as u8).collect(),
-                        unclean: false,
-                    })
-                    .collect();
+                let rows = (0..1 + self.below(3)).map(|_| self.row()).collect();
                 Entry::Partition(vec![(topic, rows)])
             }
             6 => Entry::TopicDel { topic },
@@ -87,10 +73,37 @@ impl Random {
                 configs: vec![("nonsense".into(), "x".into())],
                 share: self.below(99),
             },
-            _ => Entry::Pids {
+            8 => Entry::Pids {
                 node: NodeId(self.below(3) as u32),
                 first: ProducerId(self.below(9_000) as i64),
             },
+            _ => {
+                let moving = || Moving {
+                    from: vec![NodeId(1)],
+                    to: vec![NodeId(2), NodeId(3)],
+                };
+                Entry::Reassign(vec![Reassign {
+                    topic,
+                    row: self.row(),
+                    moving: (self.below(3) > 0).then(moving),
+                }])
+            }
+        }
+    }
+
+    fn row(&mut self) -> PartitionRow {
+        PartitionRow {
+            partition: PartitionIndex(self.below(6) as u32),
+            replicas: if self.below(3) == 0 {
+                self.replicas()
+            } else {
+                Vec::new()
+            },
+            leader: (self.below(4) > 0).then(|| NodeId(self.below(4) as u32)),
+            epoch: LeaderEpoch(self.below(12) as i32),
+            part_ver: self.below(12) as u32,
+            isr: (0..self.below(4)).map(|_| self.below(4) as u8).collect(),
+            unclean: false,
         }
     }
 }
@@ -98,8 +111,8 @@ impl Random {
 fn same(a: &Catalog, b: &Catalog) {
     assert_eq!(a.encode(), b.encode());
     assert_eq!(
-        (&a.nodes, &a.topics, &a.names),
-        (&b.nodes, &b.topics, &b.names)
+        (&a.nodes, &a.topics, &a.names, &a.moving),
+        (&b.nodes, &b.topics, &b.names, &b.moving)
     );
     assert_eq!(
         (a.site, a.site_version, a.next_pid),
@@ -111,6 +124,7 @@ fn same(a: &Catalog, b: &Catalog) {
 #[test]
 fn any_entries_and_a_snapshot_anywhere_give_the_same_catalog() {
     let mut random = Random::new();
+    let mut moved = false;
     for _ in 0..300 {
         let mut whole = Catalog::new(NodeId(1), rules());
         let mut restarted = whole.clone();
@@ -137,6 +151,12 @@ fn any_entries_and_a_snapshot_anywhere_give_the_same_catalog() {
                 restarted = Catalog::decode(&restarted.encode(), NodeId(1), rules()).unwrap();
             }
             same(&whole, &restarted);
+            moved |= whole.moving().next().is_some();
+            assert!(
+                whole
+                    .moving()
+                    .all(|(id, _)| whole.partition_row(id).is_some())
+            );
             for (id, topic) in whole.topics() {
                 for (partition, row) in indexed(&topic.partitions) {
                     let led = leaders
@@ -151,6 +171,7 @@ fn any_entries_and_a_snapshot_anywhere_give_the_same_catalog() {
             }
         }
     }
+    assert!(moved, "nothing ever moved");
 }
 
 fn renamed(entry: Entry, lives: &BTreeMap<TopicId, TopicId>) -> Entry {
@@ -160,6 +181,14 @@ fn renamed(entry: Entry, lives: &BTreeMap<TopicId, TopicId>) -> Entry {
             topics
                 .into_iter()
                 .map(|(topic, rows)| (now(topic), rows))
+                .collect(),
+        ),
+        Entry::Reassign(rows) => Entry::Reassign(
+            rows.into_iter()
+                .map(|it| Reassign {
+                    topic: now(it.topic),
+                    ..it
+                })
                 .collect(),
         ),
         Entry::TopicDel { topic } => Entry::TopicDel { topic: now(topic) },
