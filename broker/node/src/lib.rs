@@ -4,6 +4,7 @@
 //! thread, a socket or a file, so the same code runs in the broker, in tests from texts, and in a simulator.
 
 pub mod catalog;
+pub mod controller;
 pub mod coordinator;
 pub mod group;
 mod mutation;
