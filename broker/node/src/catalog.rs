@@ -17,7 +17,7 @@ use model::{
 use crate::Outbox;
 use crate::mutation::{self, Mutation};
 use crate::partition::Member;
-use crate::sitelog::{Entry, Moving, Node, PIDS_BLOCK, PartitionRow, Record, Topic};
+use crate::sitelog::{Entry, Moving, Node, PIDS_BLOCK, PartitionRow, Record, Topic, Voters};
 
 mod configs;
 mod names;
@@ -57,6 +57,8 @@ pub struct Catalog {
     moving: BTreeMap<TopicPartition, Moving>,
     /// No block of producer ids reaches it yet.
     next_pid: ProducerId,
+    /// Who votes; `None` until an entry says so.
+    voters: Option<Voters>,
 }
 
 impl Catalog {
@@ -73,6 +75,7 @@ impl Catalog {
             names: BTreeMap::new(),
             moving: BTreeMap::new(),
             next_pid: ProducerId(0),
+            voters: None,
         }
     }
 
@@ -80,6 +83,12 @@ impl Catalog {
     #[must_use]
     pub const fn site(&self) -> Option<SiteUuid> {
         self.site
+    }
+
+    /// Who votes on the site log, kept for its snapshot: the site log itself counts an entry from its append on.
+    #[must_use]
+    pub const fn voters(&self) -> Option<&Voters> {
+        self.voters.as_ref()
     }
 
     /// No entry of a higher version is in the log.
@@ -254,6 +263,7 @@ impl Catalog {
             Some(Entry::SiteVersion { version }) => {
                 self.site_version = self.site_version.max(*version)
             }
+            Some(Entry::Voters(voters)) => self.voters = Some(voters.clone()),
         }
         self.check();
     }

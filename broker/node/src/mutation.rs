@@ -54,6 +54,46 @@ pub(crate) enum Mutation {
     TwoDrain,
     /// All rows go into one entry.
     EntryTooLarge,
+    /// A vote is answered before it is durable (L1.1).
+    VoteNotDurable,
+    /// A voter elects while it is promised to another (L1.2).
+    VotesIgnorePromise,
+    /// A voter elects a candidate whose log is shorter than its own (L1.2).
+    VoteForShorterLog,
+    /// A promise lasts no longer than a lease (L1.3).
+    PromiseShort,
+    /// A voter elects at once after a start (L1.3).
+    NoWithholding,
+    /// Leases and promises outlive a sleep.
+    SleepIgnored,
+    /// The controller's lease counts from when a heartbeat was answered (L1.4).
+    LeaseFromAck,
+    /// A controller decides before an entry of its term is committed (L1.4).
+    OfficeBeforeCommit,
+    /// Grants outlast the controller's lease (L1.5).
+    GrantUncapped,
+    /// A grant counts from when it came (L1.5).
+    GrantFromReceipt,
+    /// A controller elected after a release moves leaders at once (L1.6).
+    ReleaseUnawaited,
+    /// What was granted to a node counts no longer than on the controller's own clock (L1.6).
+    GrantForgottenTooSoon,
+    /// Voters change in one entry, however many (L1.7).
+    VotersAtOnce,
+    /// A majority of empty nodes founds a site (L1.8).
+    FoundedByMajority,
+    /// A replaced node votes as the one it replaces (L1.8).
+    ReplacementVotes,
+    /// A witness is elected although its log is no longer (L1.9).
+    WitnessElected,
+    /// A witness keeps the office that it won (L1.9).
+    WitnessStays,
+    /// A promotion takes the next term, as any election.
+    PromotedUnfenced,
+    /// A follower acknowledges entries that its medium does not hold.
+    AckBeforeDurable,
+    /// An entry of an earlier term commits by count (Raft §5.4.2).
+    OldTermCommitted,
 }
 
 #[cfg(feature = "mutations")]
@@ -87,6 +127,26 @@ pub(crate) fn is(mutation: Mutation) -> bool {
             "version-of-trial" => Mutation::VersionOfTrial,
             "two-drain" => Mutation::TwoDrain,
             "entry-too-large" => Mutation::EntryTooLarge,
+            "vote-not-durable" => Mutation::VoteNotDurable,
+            "votes-ignore-promise" => Mutation::VotesIgnorePromise,
+            "vote-for-shorter-log" => Mutation::VoteForShorterLog,
+            "promise-short" => Mutation::PromiseShort,
+            "no-withholding" => Mutation::NoWithholding,
+            "sleep-ignored" => Mutation::SleepIgnored,
+            "lease-from-ack" => Mutation::LeaseFromAck,
+            "office-before-commit" => Mutation::OfficeBeforeCommit,
+            "grant-uncapped" => Mutation::GrantUncapped,
+            "grant-from-receipt" => Mutation::GrantFromReceipt,
+            "release-unawaited" => Mutation::ReleaseUnawaited,
+            "grant-forgotten-too-soon" => Mutation::GrantForgottenTooSoon,
+            "voters-at-once" => Mutation::VotersAtOnce,
+            "founded-by-majority" => Mutation::FoundedByMajority,
+            "replacement-votes" => Mutation::ReplacementVotes,
+            "witness-elected" => Mutation::WitnessElected,
+            "witness-stays" => Mutation::WitnessStays,
+            "promoted-unfenced" => Mutation::PromotedUnfenced,
+            "ack-before-durable" => Mutation::AckBeforeDurable,
+            "old-term-committed" => Mutation::OldTermCommitted,
             // Another crate's.
             _ => return None,
         })

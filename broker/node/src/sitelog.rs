@@ -1,27 +1,68 @@
 //! The site log (L1): the one sequence of entries by which topics, configurations, leaders and producer ids change, and
-//! the lease under which a node serves.
+//! the leases under which nodes serve.
 //!
-//! Raft's log with one voter today: the term rises at each start, the hard state is durable before anything relies on
-//! it, and an entry is appended, durable, committed and applied in that order. Votes, beats and appends of other voters
-//! come in as further inputs; what the others see (commits in order, a lease that ends) stays as it is.
-//! It never looks into an entry: the catalog does.
+//! Raft's log (Ongaro, Ousterhout 2014) with pre-vote and a quorum lease, among one to six voters. A site of one is the
+//! same log with one voter and no beats. It never looks into an entry but for who votes: the catalog does.
+//!
+//! **The shell** tells it facts with [`SiteLog::step`] and performs the effects in their order. Between two steps it
+//! reads what the beat thread knows, [`SiteLog::hear`], and it drives [`Beats`] on that thread as their module says.
+//! Messages go by a control connection to each peer; they may be lost, doubled or late, as the machine asks again.
+//!
+//! **The controller's machine** ("which partitions does who lead") lives beside it and learns:
+//! - that it may decide: [`SiteLog::office`] at each decision, `Some` from [`Effect::Controller`] to
+//!   [`Effect::Resigned`] while the lease runs, with the term, the lease's end, and from when on it may move leaders;
+//! - what changed: [`Effect::Apply`], on every node alike, through the catalog;
+//! - which nodes live: [`SiteLog::nodes`], with their incarnation, their disks, and from when on a silent one is dead;
+//! - who votes: [`SiteLog::voters`].
+//!
+//! It proposes with [`Input::Propose`]. A lapsed lease refuses, and so does the end of the office.
 
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use model::{Instant, NodeId, Term};
-use serde::{Deserialize, Serialize};
+use model::{Incarnation, Instant, NodeId, Term};
 
+use crate::mutation::{Mutation, is};
 use crate::{Outbox, Ticket};
 
+mod append;
+mod beat;
+mod elect;
 mod entry;
+mod found;
+mod lease;
+mod log;
+mod message;
+mod replicate;
+mod settings;
+mod snapshot;
 #[cfg(test)]
 mod tests;
+mod types;
+mod voters;
 
+pub use beat::{
+    BEAT_BYTES, BeatFault, Beats, DISKS_MAX, Datagrams, DiskState, Disks, FACTS_WORDS, Facts,
+    ORDERS_WORDS, Office, Orders, Seen,
+};
 pub use entry::{
     Actor, Configs, Disk, Entry, EntryFault, Kind, Moving, Node, PIDS_BLOCK, PRINCIPAL_BYTES_MAX,
     PUBLIC_KEY_BYTES_MAX, PartitionRow, RECORD_BYTES_MAX, Reassign, Record, Replica, Topic,
 };
+pub use lease::NodeSeen;
+pub use message::{
+    APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, Appended, Body, CHUNK_BYTES, MESSAGE_BYTES_MAX, Message,
+    MessageFault, SNAPSHOT_BYTES_MAX,
+};
+pub use settings::{SEATS_MAX, Settings, Timing};
+pub use types::{Effect, Halt, HardState, InOffice, Index, Input, LogEntry, Recovered, Refusal};
+pub use voters::{Voter, Voters};
+
+use elect::Owed;
+use log::Log;
+use replicate::Progress;
+use settings::Random;
+use snapshot::{Receiving, Sending};
 
 /// Entries kept before a snapshot replaces them: 256 KiB of ordinary ones of a few hundred bytes.
 pub const LOG_ENTRIES_MAX: usize = 1_024;
@@ -34,164 +75,104 @@ const SNAPSHOT_SLACK: usize = 2;
 pub const LEASE_ALONE: Duration = Duration::from_secs(24 * 3600);
 /// Entries proposed and not yet durable; beyond it a proposal is refused and the client may retry.
 pub const PROPOSED_MAX: usize = 256;
-
-/// What must outlive a crash before anyone relies on it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HardState {
-    /// The highest term seen.
-    pub term: Term,
-    /// Whom this node voted for in it.
-    pub voted_for: Option<NodeId>,
-}
-
-/// Position of an entry in the site log, from 1.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub struct Index(pub u64);
-
-/// An entry as it lies in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogEntry {
-    /// Where.
-    pub index: Index,
-    /// The term of the controller that wrote it.
-    pub term: Term,
-    /// [`Record`]'s bytes.
-    pub bytes: Vec<u8>,
-}
-
-/// What the meta disk holds after recovery.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recovered {
-    /// All zero on an empty node.
-    pub hard_state: HardState,
-    /// The last entry that the snapshot holds; zero without one.
-    pub snapshot: (Index, Term),
-    /// Entries behind the snapshot, without a hole.
-    pub entries: Vec<LogEntry>,
-}
-
-/// A fact that the site log's machine is told.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// The node starts: once, first.
-    Start,
-    /// The HARDSTATE record is durable.
-    HardStateDurable {
-        /// Its term.
-        term: Term,
-    },
-    /// The controller wants an entry in the log. `bytes` are [`Record::encode`]'s.
-    Propose {
-        /// Named in [`Effect::Apply`] or [`Effect::Refuse`].
-        ticket: Ticket,
-        /// At most [`RECORD_BYTES_MAX`].
-        bytes: Vec<u8>,
-    },
-    /// SITE_ENTRY records up to `index` are durable.
-    Durable {
-        /// The last of them.
-        index: Index,
-    },
-    /// The snapshot asked for is durable.
-    SnapshotDurable {
-        /// The last entry in it.
-        index: Index,
-    },
-    /// The machine slept or its clock stood: what was promised by time is void.
-    Slept,
-    /// Time has passed.
-    Tick,
-}
-
-/// What the shell does, in the order given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Queue a HARDSTATE record on the meta disk; answer with [`Input::HardStateDurable`].
-    HardState(HardState),
-    /// Queue a SITE_ENTRY record on the meta disk; answer with [`Input::Durable`].
-    Append(LogEntry),
-    /// Apply a committed entry to the catalog. Each index comes once, in order.
-    Apply {
-        /// Where it lies.
-        index: Index,
-        /// Its term.
-        term: Term,
-        /// Its bytes.
-        bytes: Vec<u8>,
-        /// Who waits for it: only where the entry was proposed here, since the start.
-        ticket: Option<Ticket>,
-    },
-    /// The entry was not taken, or its fate is unknown.
-    Refuse {
-        /// Whose.
-        ticket: Ticket,
-        /// Why.
-        refusal: Refusal,
-    },
-    /// Encode the catalog as of `index`, which is what was applied last, and queue a SITE_SNAPSHOT; answer with
-    /// [`Input::SnapshotDurable`].
-    Snapshot {
-        /// The last entry in it.
-        index: Index,
-        /// That entry's term.
-        term: Term,
-    },
-    /// This node is the controller, and its first entry of this term is committed: it may propose.
-    Controller {
-        /// In this term.
-        term: Term,
-    },
-    /// The node may serve until then; tell every partition.
-    LeaseUntil {
-        /// On the node's monotonic clock.
-        until: Instant,
-    },
-}
-
-/// Why a proposal was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// NOT_CONTROLLER.
-    NotController,
-    /// REQUEST_TIMED_OUT: [`PROPOSED_MAX`] entries wait for the disk.
-    Crowded,
-    /// The record is larger than [`RECORD_BYTES_MAX`].
-    TooLarge,
-}
+/// A promotion raises the term by 2^32, so that the node that was away knows it from an election (H56): it would have
+/// to lose two thousand million elections to come near.
+const PROMOTION: u64 = 1 << 32;
 
 /// Which part this node has in the current term.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Role {
     /// Not started.
     Idle,
-    /// Its own vote is being written (L1.1).
-    Candidate,
-    /// Elected; its first entry is not committed yet.
+    /// Empty, and asks whether all others are, too (L1.8).
+    Founding {
+        /// Counts the questions.
+        round: u64,
+        /// Who is empty, as of this round.
+        empty: BTreeMap<NodeId, Incarnation>,
+    },
+    /// Follows whoever leads; perhaps nobody does.
+    Follower,
+    /// Asks whether it would be elected.
+    PreCandidate {
+        /// Who would.
+        votes: BTreeSet<NodeId>,
+    },
+    /// Asks for votes, while its own is being written (L1.1).
+    Candidate {
+        /// Whose votes it has.
+        votes: BTreeSet<NodeId>,
+        /// Some of them before their promise to a released controller had passed.
+        early: bool,
+        /// Needs no vote but its own: the voters with which it founds a site, or is promoted.
+        first: Option<Voters>,
+    },
+    /// Elected; its first entry is not committed yet, or it holds no lease, or it is a witness.
     Elected,
     /// Decides.
     Controller,
+    /// Must not go on.
+    Halted,
 }
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SiteLog {
     node: NodeId,
+    incarnation: Incarnation,
+    peers: Vec<NodeId>,
+    /// As in the site file; for founding.
+    configured: Voters,
+    timing: Timing,
+    may_found: bool,
+    may_vote: bool,
+    random: Random,
     hard_state: HardState,
+    /// What the medium holds of it, and what is on its way there.
+    written: HardState,
+    writing: Option<HardState>,
     role: Role,
-    /// The last entry that is only in the snapshot.
-    snapshot: (Index, Term),
-    /// Entries behind the snapshot.
-    entries: VecDeque<LogEntry>,
-    entries_bytes: usize,
-    durable: Index,
+    /// Who leads in this term, as far as is known.
+    leader: Option<NodeId>,
+    log: Log,
     committed: Index,
     applied: Index,
+    /// The log agrees with the leader's up to there.
+    matched: Index,
+    /// The leader has committed so much.
+    heard_commit: Index,
     /// Tickets of entries proposed here and not yet applied, by rising index.
     proposed: VecDeque<(Index, Ticket)>,
     /// The snapshot that is being written.
     snapshotting: Option<(Index, Term)>,
+    /// The vote that is owed to a candidate once it is durable.
+    owed: Option<Owed>,
+    /// Promised by Appends (L1.3); what heartbeats promised is in the facts.
+    promise: (Term, Instant),
+    /// Promises to this term's controller are void: it gave up.
+    released: Term,
+    /// No vote before then: after a start or a sleep (L1.3).
+    withheld_until: Instant,
+    /// This node stands for election so long after that, or after its promise, ends.
+    stand_after: Instant,
+    delay: Duration,
+    /// As controller: the log of each peer.
+    progress: BTreeMap<NodeId, Progress>,
+    elected_at: Instant,
+    moves_from: Instant,
+    /// When the chores of an office or of founding are due.
+    chores_at: Instant,
+    sending: Option<Sending>,
+    receiving: Option<Receiving>,
+    /// Another controller's snapshot is being written.
+    installing: Option<Index>,
+    facts: Facts,
+    disks: Disks,
+    sleeps: u64,
+    /// As published last.
+    orders: Orders,
+    /// Leases in facts of older orders do not count: voters changed, or the machine slept.
+    leases_since: u64,
     /// Ends what was promised to the partitions; `None` before the first promise and after sleep.
     lease_until: Option<Instant>,
 }
@@ -203,74 +184,111 @@ impl SiteLog {
     /// # Panics
     /// If the entries have a hole or fall in term, which the store has checked.
     #[must_use]
-    pub fn new(node: NodeId, recovered: Recovered) -> Self {
-        let Recovered {
-            hard_state,
-            snapshot,
-            entries,
-        } = recovered;
-        let entries: VecDeque<LogEntry> = entries
-            .into_iter()
-            .filter(|entry| entry.index > snapshot.0)
-            .collect();
-        let mut before = snapshot;
-        for entry in &entries {
-            assert_eq!(
-                entry.index.0,
-                before.0.0 + 1,
-                "the site log recovered has a hole"
-            );
-            assert!(
-                before.1 <= entry.term && entry.term <= hard_state.term,
-                "the site log recovered falls in term"
-            );
-            before = (entry.index, entry.term);
-        }
-        let log = Self {
+    pub fn new(settings: Settings, recovered: Recovered) -> Self {
+        let Settings {
             node,
+            incarnation,
+            peers,
+            voters,
+            timing,
+            seed,
+            may_found,
+            may_vote,
+        } = settings;
+        // A site of one needs no entry to know its voter. All others are founded by one that names them.
+        let first = if peers == [node] {
+            Voters::alone(node, incarnation)
+        } else {
+            Voters::default()
+        };
+        let hard_state = recovered.hard_state;
+        let log = Log::new(recovered, first);
+        let snapshot = log.snapshot.0;
+        let machine = Self {
+            node,
+            incarnation,
+            peers,
+            configured: voters,
+            timing,
+            may_found,
+            may_vote,
+            random: Random(seed),
             hard_state,
+            written: hard_state,
+            writing: None,
             role: Role::Idle,
-            snapshot,
-            entries_bytes: entries.iter().map(|entry| entry.bytes.len()).sum(),
-            entries,
-            durable: before.0,
-            committed: snapshot.0,
-            applied: snapshot.0,
+            leader: None,
+            log,
+            committed: snapshot,
+            applied: snapshot,
+            matched: snapshot,
+            heard_commit: snapshot,
             proposed: VecDeque::new(),
             snapshotting: None,
+            owed: None,
+            promise: (Term(0), Instant(0)),
+            released: Term(0),
+            withheld_until: Instant(0),
+            stand_after: Instant(0),
+            delay: Duration::ZERO,
+            progress: BTreeMap::new(),
+            elected_at: Instant(0),
+            moves_from: Instant(0),
+            chores_at: Instant(0),
+            sending: None,
+            receiving: None,
+            installing: None,
+            facts: Facts::default(),
+            disks: Disks::default(),
+            sleeps: 0,
+            orders: Orders::default(),
+            leases_since: 0,
             lease_until: None,
         };
-        log.check();
-        log
+        machine.check();
+        machine
+    }
+
+    /// Takes what the beat thread knows, before a step. Nothing comes of it but in the next step.
+    pub fn hear(&mut self, facts: Facts) {
+        self.facts = facts;
     }
 
     /// Takes one fact at `now` and says what must happen next. Never waits, never fails.
     pub fn step(&mut self, now: Instant, input: Input, out: &mut Outbox<Effect>) {
-        match input {
-            Input::Start => self.start(out),
-            Input::HardStateDurable { term } => self.elected(term, out),
-            Input::Propose { ticket, bytes } => self.propose(ticket, bytes, out),
-            Input::Durable { index } => self.durable(now, index, out),
-            Input::SnapshotDurable { index } => self.snapshot_durable(index, out),
-            Input::Slept => {
-                if self.lease_until.take().is_some() {
-                    out.push(Effect::LeaseUntil { until: now });
-                }
-            }
-            Input::Tick => self.renew(now, out),
+        if self.role == Role::Halted {
+            return;
         }
+        match input {
+            Input::Start => self.start(now, out),
+            Input::HardStateDurable { term } => self.hard_state_durable(now, term, out),
+            Input::Propose { ticket, bytes } => self.propose(now, ticket, bytes, out),
+            Input::Durable { index } => self.durable(index, out),
+            Input::SnapshotDurable { index } => self.snapshot_durable(index, out),
+            Input::Encoded { index, bytes } => self.encoded(index, bytes),
+            Input::Message(message) => self.message(now, *message, out),
+            Input::Disks(disks) => self.disks = *disks,
+            Input::Release => self.hand_over(now, None, out),
+            Input::Promote => self.promote(now, out),
+            Input::Slept => self.slept(now, out),
+            Input::Tick => self.renew_alone(now, out),
+        }
+        self.settle(now, out);
         self.check();
     }
 
     /// When [`Input::Tick`] is due; `None` while nothing waits for time.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let decides = self.role == Role::Controller;
-        // Without a lease at once; else at half of it.
-        decides.then(|| {
-            self.lease_until
-                .map_or(Instant(0), |until| until - LEASE_ALONE / 2)
-        })
+        match self.role {
+            Role::Idle | Role::Halted => None,
+            Role::Founding { .. } => Some(self.chores_at),
+            Role::Elected | Role::Controller if self.is_alone() => self.alone_deadline(),
+            Role::Elected | Role::Controller => Some(self.chores_at),
+            Role::Follower | Role::PreCandidate { .. } | Role::Candidate { .. } => {
+                self.may_stand().then(|| self.stands_at())
+            }
+        }
     }
 
     /// The term of this node.
@@ -285,111 +303,222 @@ impl SiteLog {
         self.applied
     }
 
-    /// Whether this node decides: its proposals are taken.
+    /// Whether this node decides: its proposals are taken, while its lease runs.
     #[must_use]
     pub fn is_controller(&self) -> bool {
         self.role == Role::Controller
     }
 
-    fn last(&self) -> (Index, Term) {
-        self.entries
-            .back()
-            .map_or(self.snapshot, |entry| (entry.index, entry.term))
+    /// Who leads in this term, as far as this node knows: where requests for the controller go.
+    #[must_use]
+    pub const fn leader(&self) -> Option<NodeId> {
+        self.leader
     }
 
-    fn start(&mut self, out: &mut Outbox<Effect>) {
+    /// Who votes, as the last entry about it says; it may not be committed yet.
+    #[must_use]
+    pub fn voters(&self) -> &Voters {
+        self.log.voters()
+    }
+
+    fn leads(&self) -> bool {
+        matches!(self.role, Role::Elected | Role::Controller)
+    }
+
+    fn is_alone(&self) -> bool {
+        let voters = self.voters();
+        voters.len() == 1 && voters.names(self.node, self.incarnation)
+    }
+
+    fn is_witness(&self) -> bool {
+        self.voters().voter(self.node).is_some_and(|it| it.witness)
+    }
+
+    fn start(&mut self, now: Instant, out: &mut Outbox<Effect>) {
         assert_eq!(self.role, Role::Idle, "a node starts once");
-        // A new term at every start: what an earlier life of this node proposed can't be mixed up with this one's.
-        self.hard_state = HardState {
-            term: Term(self.hard_state.term.0 + 1),
-            voted_for: Some(self.node),
-        };
-        self.role = Role::Candidate;
-        out.push(Effect::HardState(self.hard_state));
-    }
-
-    fn elected(&mut self, term: Term, out: &mut Outbox<Effect>) {
-        // L1.1: its own vote counts once it is durable; with one voter it is the majority.
-        if self.role != Role::Candidate || term != self.hard_state.term {
+        if self.is_alone() {
+            // A new term at every start: what an earlier life of this node proposed can't be mixed up with this one's.
+            self.stand(now, None, out);
             return;
         }
-        self.role = Role::Elected;
-        let first = Record::broker(Entry::Term)
-            .encode()
-            .expect("an entry without fields is small");
-        self.append(first, out);
+        self.role = Role::Follower;
+        if !is(Mutation::NoWithholding) {
+            self.withheld_until = now + self.timing.promise;
+        }
+        self.draw_delay();
+        self.begin_founding(now);
     }
 
-    fn propose(&mut self, ticket: Ticket, bytes: Vec<u8>, out: &mut Outbox<Effect>) {
-        let refusal = if self.role != Role::Controller {
-            Some(Refusal::NotController)
-        } else if bytes.len() > RECORD_BYTES_MAX {
-            Some(Refusal::TooLarge)
-        } else if self.proposed.len() >= PROPOSED_MAX
-            || self.entries.len() >= SNAPSHOT_SLACK * LOG_ENTRIES_MAX
-            || self.entries_bytes >= SNAPSHOT_SLACK * LOG_BYTES_MAX
-        {
-            Some(Refusal::Crowded)
-        } else {
-            None
+    fn hard_state_durable(&mut self, now: Instant, term: Term, out: &mut Outbox<Effect>) {
+        let Some(written) = self.writing.take_if(|writing| writing.term == term) else {
+            return;
         };
-        match refusal {
-            Some(refusal) => out.push(Effect::Refuse { ticket, refusal }),
-            None => {
-                let index = self.append(bytes, out);
-                self.proposed.push_back((index, ticket));
+        self.written = written;
+        self.write_hard_state(out);
+        self.own_vote(now, out);
+        self.pay_vote(now, out);
+        self.acknowledge(out);
+    }
+
+    fn set_hard_state(&mut self, term: Term, voted_for: Option<NodeId>, out: &mut Outbox<Effect>) {
+        if term != self.hard_state.term {
+            self.matched = self.committed;
+            self.receiving = None;
+        }
+        self.hard_state = HardState { term, voted_for };
+        self.write_hard_state(out);
+    }
+
+    /// One record at a time is on its way, so that an answer of the disk is about that one.
+    fn write_hard_state(&mut self, out: &mut Outbox<Effect>) {
+        if self.writing.is_none() && self.written != self.hard_state {
+            self.writing = Some(self.hard_state);
+            out.push(Effect::HardState(self.hard_state));
+        }
+    }
+
+    /// Whether the term is durable before anything that is queued behind now.
+    fn term_goes_first(&self) -> bool {
+        let term = self.hard_state.term;
+        self.written.term == term || self.writing.is_some_and(|writing| writing.term == term)
+    }
+
+    fn message(&mut self, now: Instant, message: Message, out: &mut Outbox<Effect>) {
+        let known = message.from != self.node && self.peers.contains(&message.from);
+        let meant = message.to == Incarnation::default() || message.to == self.incarnation;
+        if self.role == Role::Idle || !known || !(meant || is(Mutation::ReplacementVotes)) {
+            return;
+        }
+        // H56: half the step of a promotion tells it from any number of elections. An empty node has nothing to lose.
+        let empty = self.log.last().0 == Index(0);
+        if !empty && message.term.0 >= self.hard_state.term.0.saturating_add(PROMOTION / 2) {
+            let (by, term) = (message.from, message.term);
+            self.halt(now, Halt::Superseded { by, term }, out);
+            return;
+        }
+        let Message {
+            from,
+            incarnation,
+            term,
+            body,
+            ..
+        } = message;
+        match body {
+            Body::Probe { round } => self.probed(from, incarnation, round, out),
+            Body::Probed { round, empty } => {
+                self.learn_empty(now, from, incarnation, round, empty, out)
             }
+            Body::Vote { pre: true, last } => {
+                self.pre_asked(now, from, incarnation, term, last, out)
+            }
+            Body::Vote { pre: false, last } => self.asked(now, from, incarnation, term, last, out),
+            Body::Voted {
+                pre,
+                granted,
+                early,
+            } => {
+                let vote = elect::Vote {
+                    from,
+                    incarnation,
+                    term,
+                    pre,
+                    granted,
+                    early,
+                };
+                self.voted(now, vote, out);
+            }
+            Body::Append {
+                prev,
+                entries,
+                commit,
+            } => {
+                if self.follows(now, from, term, out) {
+                    self.append(now, prev, entries, commit, out);
+                }
+            }
+            Body::Chunk {
+                last,
+                voters,
+                total,
+                offset,
+                bytes,
+            } => {
+                if self.follows(now, from, term, out) {
+                    self.chunk(last, voters, (total, offset), &bytes, out);
+                }
+            }
+            Body::Acked { durable } => {
+                let durable = durable.min(self.log.last().0);
+                if let Some(progress) = self.answered(now, from, incarnation, term, out) {
+                    progress.acked(durable);
+                }
+            }
+            Body::Missed { hint } => self.missed(now, from, incarnation, term, hint, out),
+            Body::Taken { last, offset } => {
+                if let Some(progress) = self.answered(now, from, incarnation, term, out) {
+                    progress.taken(last, offset);
+                }
+            }
+            Body::Release { successor } => self.release_heard(now, from, term, successor, out),
         }
     }
 
-    fn append(&mut self, bytes: Vec<u8>, out: &mut Outbox<Effect>) -> Index {
-        let index = Index(self.last().0.0 + 1);
-        let entry = LogEntry {
-            index,
-            term: self.hard_state.term,
-            bytes,
-        };
-        self.entries_bytes += entry.bytes.len();
-        self.entries.push_back(entry.clone());
-        out.push(Effect::Append(entry));
-        index
+    fn halt(&mut self, now: Instant, why: Halt, out: &mut Outbox<Effect>) {
+        self.step_down(out);
+        self.role = Role::Halted;
+        self.lease_until = None;
+        out.push(Effect::LeaseUntil { until: now });
+        self.publish(out);
+        out.push(Effect::Halt(why));
     }
 
-    fn durable(&mut self, now: Instant, index: Index, out: &mut Outbox<Effect>) {
-        assert!(
-            index <= self.last().0,
-            "an entry is durable that was never appended"
-        );
-        self.durable = self.durable.max(index);
-        // Raft §5.4.2: only an entry of the own term commits by count, and with it all before. One voter: durable here
-        // is a majority.
-        let own = self
-            .entry(self.durable)
-            .is_some_and(|entry| entry.term == self.hard_state.term);
-        if !own {
+    fn send(&self, to: NodeId, meant: Incarnation, body: Body, out: &mut Outbox<Effect>) {
+        self.send_in(self.hard_state.term, to, meant, body, out);
+    }
+
+    fn send_in(
+        &self,
+        term: Term,
+        to: NodeId,
+        meant: Incarnation,
+        body: Body,
+        out: &mut Outbox<Effect>,
+    ) {
+        let message = Message {
+            from: self.node,
+            incarnation: self.incarnation,
+            to: meant,
+            term,
+            body,
+        };
+        out.push(Effect::Send {
+            to,
+            message: Box::new(message),
+        });
+    }
+
+    /// What follows from the facts so far: commits, leases, office, orders, and what the peers are owed.
+    fn settle(&mut self, now: Instant, out: &mut Outbox<Effect>) {
+        if self.role == Role::Halted {
             return;
         }
-        self.committed = self.committed.max(self.durable);
+        self.advance();
         self.apply(out);
-        if self.role == Role::Elected {
-            self.role = Role::Controller;
-            out.push(Effect::Controller {
-                term: self.hard_state.term,
-            });
-            // L1.4: it serves only after an entry of its own term was committed.
-            self.renew(now, out);
-        }
-    }
-
-    fn entry(&self, index: Index) -> Option<&LogEntry> {
-        let place = index.0.checked_sub(self.snapshot.0.0 + 1)?;
-        self.entries.get(usize::try_from(place).ok()?)
+        self.enter_office(now, out);
+        self.renew(now, out);
+        self.chores(now, out);
+        self.replicate(now, out);
+        self.publish(out);
     }
 
     fn apply(&mut self, out: &mut Outbox<Effect>) {
+        if self.applied == self.committed {
+            return;
+        }
         while self.applied < self.committed {
-            let index = Index(self.applied.0 + 1);
+            let index = self.applied.next();
             let entry = self
+                .log
                 .entry(index)
                 .expect("what is committed and not applied lies behind the snapshot");
             let (term, bytes) = (entry.term, entry.bytes.clone());
@@ -408,70 +537,24 @@ impl SiteLog {
         self.want_snapshot(out);
     }
 
-    /// Asks for a snapshot if more is kept than should be. The catalog is at `applied` when the effect is performed,
-    /// since nothing is applied behind it in the same step.
-    fn want_snapshot(&mut self, out: &mut Outbox<Effect>) {
-        let kept = self.entries.len() > LOG_ENTRIES_MAX || self.entries_bytes > LOG_BYTES_MAX;
-        if !kept || self.snapshotting.is_some() || self.applied == self.snapshot.0 {
-            return;
-        }
-        let term = self
-            .entry(self.applied)
-            .expect("applied behind the snapshot")
-            .term;
-        self.snapshotting = Some((self.applied, term));
-        out.push(Effect::Snapshot {
-            index: self.applied,
-            term,
-        });
-    }
-
-    fn snapshot_durable(&mut self, index: Index, out: &mut Outbox<Effect>) {
-        let Some(snapshot) = self.snapshotting.take_if(|(asked, _)| *asked == index) else {
-            return;
-        };
-        while let Some(entry) = self.entries.pop_front_if(|entry| entry.index <= index) {
-            self.entries_bytes -= entry.bytes.len();
-        }
-        self.snapshot = snapshot;
-        self.want_snapshot(out);
-    }
-
-    fn renew(&mut self, now: Instant, out: &mut Outbox<Effect>) {
-        if self.role != Role::Controller
-            || self
-                .lease_until
-                .is_some_and(|until| now < until - LEASE_ALONE / 2)
-        {
-            return;
-        }
-        let until = now + LEASE_ALONE;
-        self.lease_until = Some(until);
-        out.push(Effect::LeaseUntil { until });
-    }
-
     /// What always holds.
     fn check(&self) {
-        let last = self.last();
+        let last = self.log.last();
         assert!(
-            self.snapshot.0 <= self.applied
+            self.log.snapshot.0 <= self.applied
                 && self.applied <= self.committed
-                && self.committed <= self.durable
-                && self.durable <= last.0,
+                && self.committed <= self.log.durable
+                && self.log.durable <= last.0,
             "the site log's marks are out of order: {self:?}"
         );
         assert_eq!(
             last.0.0,
-            self.snapshot.0.0 + self.entries.len() as u64,
+            self.log.snapshot.0.0 + self.log.entries.len() as u64,
             "the site log has a hole"
         );
         assert!(
             last.1 <= self.hard_state.term,
             "an entry of a term that has not come"
-        );
-        assert!(
-            self.lease_until.is_none() || self.role == Role::Controller,
-            "a lease before an entry of the own term"
         );
         assert!(
             self.proposed
@@ -482,6 +565,14 @@ impl SiteLog {
         assert!(
             self.proposed.len() <= PROPOSED_MAX,
             "more proposals than may wait"
+        );
+        assert!(
+            self.leads() || (self.progress.is_empty() && self.proposed.is_empty()),
+            "an office was left with its desk full"
+        );
+        assert!(
+            !self.leads() || self.leader == Some(self.node),
+            "a controller follows another"
         );
     }
 }

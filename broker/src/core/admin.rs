@@ -105,9 +105,11 @@ impl Core {
         match applied.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(sitelog::Refusal::NotController)) => Err(ChangeFault::NotController),
-            Ok(Err(sitelog::Refusal::Crowded)) | Err(_) => Err(ChangeFault::TimedOut),
-            Ok(Err(sitelog::Refusal::TooLarge)) => {
-                unreachable!("encoded records are within the bound")
+            Ok(Err(sitelog::Refusal::Crowded | sitelog::Refusal::Unknown)) | Err(_) => {
+                Err(ChangeFault::TimedOut)
+            }
+            Ok(Err(sitelog::Refusal::TooLarge | sitelog::Refusal::Voters)) => {
+                unreachable!("encoded records are within the bound, and none names voters")
             }
         }
     }

@@ -79,7 +79,8 @@ impl Core {
                     .iter()
                     .any(|note| matches!(note, store::Note::SiteHole(_))),
         };
-        let sitelog = SiteLog::new(me, site_log(meta));
+        let settings = sitelog::Settings::alone(me, founding.incarnation);
+        let sitelog = SiteLog::new(settings, site_log(meta, &catalog));
         let mut found = BTreeMap::new();
         for (disk, opened) in disks.iter().enumerate() {
             for note in &opened.recovered.notes {
@@ -289,7 +290,7 @@ impl Inner {
     }
 }
 
-fn site_log(meta: &store::Recovered) -> sitelog::Recovered {
+fn site_log(meta: &store::Recovered, catalog: &Catalog) -> sitelog::Recovered {
     let (term, voted_for) = meta.hard_state;
     sitelog::Recovered {
         hard_state: HardState { term, voted_for },
@@ -297,6 +298,7 @@ fn site_log(meta: &store::Recovered) -> sitelog::Recovered {
             .snapshot
             .as_ref()
             .map_or_else(Default::default, |it| (Index(it.index), it.term)),
+        voters: catalog.voters().cloned(),
         entries: meta
             .entries
             .iter()

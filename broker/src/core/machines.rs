@@ -240,6 +240,14 @@ impl Inner {
                 self.controller = true;
                 self.progress.notify_waiters();
             }
+            sitelog::Effect::Send { .. }
+            | sitelog::Effect::Orders(_)
+            | sitelog::Effect::Encode { .. }
+            | sitelog::Effect::Install { .. }
+            | sitelog::Effect::Resigned { .. }
+            | sitelog::Effect::Halt(_) => {
+                unreachable!("a site of one has no peers, and the start refuses all others")
+            }
             sitelog::Effect::LeaseUntil { until } => {
                 self.lease_until = until;
                 let replicas: Vec<usize> = self.replicas.iter().map(|(at, _)| at).collect();

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! format u16 LE = 1 · postcard { site uuid?, site version u16, nodes [(id, row)], topics [(id, row)], next pid i64,
-//!            moving [(topic, partition, from and to)] }
+//!            moving [(topic, partition, from and to)], voters? }
 //! ```
-//! A release may add fields at the end, as one did with `moving`; one that can't be read without them gets another format. The store keeps it
-//! under a checksum, so what does not decode was written by another release.
+//! A release may add fields at the end, as one did with `moving` and one with `voters`; one that can't be read without
+//! them gets another format. The store keeps it under a checksum, so what does not decode was written by another
+//! release.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Catalog, NodeRow, Rules, TopicRow, placed};
-use crate::sitelog::Moving;
+use crate::sitelog::{Moving, Voters};
 
 const FORMAT: u16 = 1;
 
@@ -39,6 +40,7 @@ struct Written<'a> {
     topics: Vec<(TopicId, &'a TopicRow)>,
     next_pid: ProducerId,
     moving: Vec<(TopicPartition, &'a Moving)>,
+    voters: Option<&'a Voters>,
 }
 
 #[derive(Deserialize)]
@@ -64,6 +66,7 @@ impl Catalog {
             topics: self.topics().collect(),
             next_pid: self.next_pid,
             moving: self.moving().collect(),
+            voters: self.voters(),
         };
         let format = FORMAT.to_le_bytes().to_vec();
         postcard::to_extend(&written, format).expect("lengths are known, and a vector grows")
@@ -80,11 +83,21 @@ impl Catalog {
         }
         let malformed = |_| SnapshotFault::Malformed("not the fields of its format");
         let (read, later): (Read, _) = postcard::take_from_bytes(body).map_err(malformed)?;
-        let moving: Vec<(TopicPartition, Moving)> = match later {
+        let (moving, later): (Vec<(TopicPartition, Moving)>, _) = match later {
             // Written before partitions could move.
-            [] => Vec::new(),
+            [] => (Vec::new(), later),
+            later => postcard::take_from_bytes(later).map_err(malformed)?,
+        };
+        let voters: Option<Voters> = match later {
+            // Written by a release for sites of one.
+            [] => None,
             later => postcard::take_from_bytes(later).map_err(malformed)?.0,
         };
+        if voters.as_ref().is_some_and(|voters| !voters.is_sound()) {
+            return Err(SnapshotFault::Malformed(
+                "voters beyond their bound, or one twice",
+            ));
+        }
         let topics: BTreeMap<TopicId, TopicRow> = read.topics.into_iter().collect();
         let names: BTreeMap<String, TopicId> = topics
             .iter()
@@ -113,6 +126,7 @@ impl Catalog {
             names,
             moving: moving.into_iter().collect(),
             next_pid: read.next_pid,
+            voters,
         })
     }
 }

@@ -528,11 +528,13 @@ fn bytes_of_another_format_are_refused_by_number() {
         Catalog::decode(&bytes, NodeId(1), rules()).unwrap_err(),
         SnapshotFault::Format(9)
     );
-    // The last byte counts moving partitions: a release that knew none ended before it.
+    // The last bytes are for moving partitions and for voters: releases that knew neither ended before them.
     bytes[0] = 1;
-    let older = &bytes[..bytes.len() - 1];
-    assert!(Catalog::decode(older, NodeId(1), rules()).is_ok());
-    for cut in 0..bytes.len() - 1 {
+    let later = bytes.len() - 2;
+    for older in [later, later + 1] {
+        assert!(Catalog::decode(&bytes[..older], NodeId(1), rules()).is_ok());
+    }
+    for cut in 0..later {
         assert!(
             matches!(
                 Catalog::decode(&bytes[..cut], NodeId(1), rules()),

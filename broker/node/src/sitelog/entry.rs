@@ -14,6 +14,8 @@ use model::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::Voters;
+
 /// Bytes of one record. The control records of a group are bounded at 64 KiB, so that a vote never waits behind more;
 /// 4 KiB of it stay for the group's header, its table and a HARDSTATE.
 pub const RECORD_BYTES_MAX: usize = 60 * 1024;
@@ -164,6 +166,8 @@ pub enum Entry {
         /// Begin; else end.
         on: bool,
     },
+    /// VOTERS: who votes from now on, also before it is committed; one voter more or less than before (L1.7).
+    Voters(Voters),
     /// SITE_VERSION: no entry of a higher version was written before this one.
     SiteVersion {
         /// From now on.
@@ -240,6 +244,8 @@ pub enum Kind {
     Secret = 14,
     /// [`Entry::Reassign`].
     Reassign = 15,
+    /// [`Entry::Voters`].
+    Voters = 16,
 }
 
 /// An entry with who asked for it.
@@ -315,6 +321,7 @@ impl Record {
             Entry::Drain { node, on } => (Kind::Drain, postcard::to_allocvec(&(node, on))),
             Entry::SiteVersion { version } => (Kind::SiteVersion, postcard::to_allocvec(version)),
             Entry::Reassign(rows) => (Kind::Reassign, postcard::to_allocvec(rows)),
+            Entry::Voters(voters) => (Kind::Voters, postcard::to_allocvec(voters)),
         };
         let body = body.map_err(|_| EntryFault::Malformed("can't be written"))?;
         let frame = Frame {
@@ -378,6 +385,15 @@ impl Record {
                 version: fields(body)?,
             },
             15 => Entry::Reassign(fields(body)?),
+            16 => {
+                let voters: Voters = fields(body)?;
+                if !voters.is_sound() {
+                    return Err(EntryFault::Malformed(
+                        "voters beyond their bound, or one twice",
+                    ));
+                }
+                Entry::Voters(voters)
+            }
             unknown if frame.must => return Err(EntryFault::Unknown(unknown)),
             _ => {
                 return Ok(Self {

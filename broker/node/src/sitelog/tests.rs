@@ -3,12 +3,18 @@
 
 use core::fmt::Write as _;
 
+use model::Uuid;
+
 use super::*;
 use crate::scenario::{self, Words};
 
 struct World {
     now: Instant,
     log: SiteLog,
+}
+
+fn alone() -> Settings {
+    Settings::alone(NodeId(1), Incarnation(Uuid([1; 16])))
 }
 
 fn time(word: &str) -> Instant {
@@ -36,13 +42,14 @@ impl scenario::World for World {
         Self {
             now: Instant(0),
             log: SiteLog::new(
-                NodeId(1),
+                alone(),
                 Recovered {
                     hard_state: HardState {
                         term: Term(term),
                         voted_for,
                     },
                     snapshot: (Index(last), Term(snapshot_term)),
+                    voters: None,
                     entries,
                 },
             ),
@@ -110,7 +117,7 @@ impl scenario::World for World {
                     if !words.has("queued") {
                         self.tell(
                             Input::Durable {
-                                index: self.log.last().0,
+                                index: self.log.log.last().0,
                             },
                             &mut all,
                         );
@@ -186,10 +193,11 @@ fn text(effect: &Effect) -> String {
         }
         Effect::Refuse { ticket, refusal } => format!("refuse ticket={} {refusal:?}", ticket.0),
         Effect::Snapshot { index, term } => format!("snapshot {} term={}", index.0, term.0),
-        Effect::Controller { term } => format!("controller term={}", term.0),
+        Effect::Controller { term, .. } => format!("controller term={}", term.0),
         Effect::LeaseUntil { until } => {
             format!("lease until {} s", until.since(Instant(0)).as_secs())
         }
+        other => panic!("not in a site of one: {other:?}"),
     }
 }
 
@@ -221,7 +229,7 @@ fn what_was_answered_is_applied_again_in_every_later_life() {
     let mut answered: Vec<(Index, Term, Vec<u8>)> = Vec::new();
     let mut terms = Vec::new();
     for _ in 0..60 {
-        let mut log = SiteLog::new(NodeId(1), disk.clone());
+        let mut log = SiteLog::new(alone(), disk.clone());
         let mut queue: VecDeque<Effect> = VecDeque::new();
         let mut applied = disk.snapshot.0;
         let mut inputs = VecDeque::from([Input::Start]);
@@ -288,7 +296,7 @@ fn what_was_answered_is_applied_again_in_every_later_life() {
                             );
                         }
                     }
-                    Effect::Controller { term } => {
+                    Effect::Controller { term, .. } => {
                         assert!(
                             disk.hard_state.term == term,
                             "in office before the vote was durable"
@@ -309,7 +317,7 @@ fn what_was_answered_is_applied_again_in_every_later_life() {
             }
         }
         assert!(
-            log.entries.len() <= SNAPSHOT_SLACK * LOG_ENTRIES_MAX,
+            log.log.entries.len() <= SNAPSHOT_SLACK * LOG_ENTRIES_MAX,
             "the log grows without bound"
         );
     }
