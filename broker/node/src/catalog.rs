@@ -408,14 +408,9 @@ impl Catalog {
             }
         }
         if now.is_some() && (elected || was != now) {
-            self.say_leader(id, index, out);
-        } else if now.is_some() && row.leader == Some(me) {
-            let isr = self.members(id, index);
-            out.push(Effect::Isr {
-                topic: id,
-                partition: index,
-                isr,
-            });
+            self.say_leader(id, index, row.unclean, out);
+        } else if now.is_some() {
+            self.say_isr(id, index, out);
         }
         true
     }
@@ -447,29 +442,50 @@ impl Catalog {
             partition,
             replica,
         });
-        self.say_leader(topic, partition, out);
+        self.say_leader(topic, partition, false, out);
     }
 
-    fn say_leader(&self, topic: TopicId, partition: PartitionIndex, out: &mut Outbox<Effect>) {
+    fn say_leader(
+        &self,
+        topic: TopicId,
+        partition: PartitionIndex,
+        unclean: bool,
+        out: &mut Outbox<Effect>,
+    ) {
         let Some(row) = self.partition(topic, partition) else {
             return;
         };
-        let epoch = row.epoch;
-        out.push(if row.leader == Some(self.me) {
-            Effect::Lead {
+        let (epoch, part_ver) = (row.epoch, row.part_ver);
+        if row.leader == Some(self.me) {
+            out.push(Effect::Lead {
                 topic,
                 partition,
                 epoch,
+                part_ver,
                 isr: self.members(topic, partition),
-            }
+                unclean,
+            });
         } else {
-            Effect::Follow {
+            out.push(Effect::Follow {
                 topic,
                 partition,
                 epoch,
                 leader: row.leader,
-            }
-        });
+                unclean,
+            });
+            self.say_isr(topic, partition, out);
+        }
+    }
+
+    fn say_isr(&self, topic: TopicId, partition: PartitionIndex, out: &mut Outbox<Effect>) {
+        if let Some(row) = self.partition(topic, partition) {
+            out.push(Effect::Isr {
+                topic,
+                partition,
+                part_ver: row.part_ver,
+                isr: self.members(topic, partition),
+            });
+        }
     }
 
     fn members(&self, topic: TopicId, partition: PartitionIndex) -> Box<[Member]> {

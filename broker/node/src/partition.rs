@@ -11,19 +11,36 @@ use std::collections::VecDeque;
 use model::window::{PartIx, Windows};
 use model::{Instant, LeaderEpoch, NodeId, Offset};
 
+use crate::mutation::{self, Mutation};
 use crate::{EFFECTS_MAX, Outbox, Ticket};
 
+mod copy;
 mod deletion;
 mod epochs;
+mod followers;
+mod following;
+mod handover;
+mod insync;
+mod membership;
 mod office;
+mod peers;
 mod produce;
 mod queries;
+mod serve;
 #[cfg(test)]
 mod tests;
 mod types;
 mod waiting;
 
 use epochs::Epochs;
+use followers::Followers;
+pub use followers::{CommitTime, LAG_MAX};
+use following::Copying;
+pub use following::{ASK_AGAIN, CATCH_UP_CHECKPOINT_BYTES, COPY_BYTES_MAX};
+use handover::Handing;
+pub use insync::ISR_RETRY;
+use insync::InSync;
+pub use peers::{Answer, AnswerBody, Ask, CopiedBatch, CopyFault, ReplicaBounds, ReplicaFetch};
 pub use queries::{Fetch, FetchBounds, Isolation, ListOffsets, Listed, OffsetSpec};
 pub use types::{
     Acks, Effect, EpochStart, Input, Member, Origin, Outcome, Produce, Recovered, Refusal, Settings,
@@ -59,14 +76,6 @@ enum Role {
     Starting { start: Offset },
     /// Leads; its first batch of the epoch lies at `start`.
     Leading { start: Offset },
-}
-
-/// A follower's last report; counted only for exactly this member in exactly this epoch (R5).
-#[derive(Clone, Copy, Debug)]
-struct Ack {
-    member: Member,
-    epoch: LeaderEpoch,
-    durable: Offset,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -109,8 +118,9 @@ struct Deletion {
 
 /// The machine.
 ///
-/// Always `log_start <= high_watermark <= durable <= end`, and none of the first two ever falls.
-#[derive(Debug)]
+/// Always `log_start <= high_watermark <= end` and `log_start <= durable <= end`, on a leader `high_watermark <= durable`,
+/// and none of the first two ever falls, but for an unclean election.
+#[derive(Clone, Debug)]
 pub struct Partition {
     ix: PartIx,
     me: Member,
@@ -128,9 +138,10 @@ pub struct Partition {
     /// No lower epoch is led or followed any more (R2, R3).
     epoch: LeaderEpoch,
     epochs: Epochs,
-    isr: Box<[Member]>,
-    joining: Box<[Member]>,
-    acks: Vec<Ack>,
+    isr: InSync,
+    followers: Followers,
+    copying: Copying,
+    handing: Option<Handing>,
     full: bool,
     waiting: Waiting,
     parked: VecDeque<Parked>,
@@ -159,9 +170,10 @@ impl Partition {
             end: Offset::ZERO,
             epoch: LeaderEpoch::NONE,
             epochs: Epochs::default(),
-            isr: Box::default(),
-            joining: Box::default(),
-            acks: Vec::new(),
+            isr: InSync::default(),
+            followers: Followers::default(),
+            copying: Copying::new(recovered),
+            handing: None,
             full: false,
             waiting: Waiting::default(),
             parked: VecDeque::new(),
@@ -183,30 +195,38 @@ impl Partition {
         match input {
             Input::Produce(produce) => self.request(now, Request::Produce(produce), windows, out),
             Input::Durable { end } => self.flushed(now, end, windows, out),
-            Input::Lead { epoch, isr } => self.lead(epoch, isr, windows, out),
-            Input::Follow { epoch, leader } => self.follow(epoch, leader, out),
-            Input::Isr { committed, joining } => self.isr(now, committed, joining, windows, out),
+            Input::Lead {
+                epoch,
+                part_ver,
+                isr,
+                unclean,
+            } => self.lead(epoch, InSync::new(part_ver, isr), unclean, windows, out),
+            Input::Follow {
+                epoch,
+                leader,
+                unclean,
+            } => self.follow(epoch, leader, unclean, out),
+            Input::Isr {
+                part_ver,
+                committed,
+            } => self.isr(now, part_ver, committed, windows, out),
+            Input::IsrOutcome {
+                epoch,
+                part_ver,
+                outcome,
+            } => self.isr_outcome(now, epoch, part_ver, outcome, out),
             Input::EpochDurable { epoch } => self.epoch_durable(now, epoch, windows, out),
             Input::Lease { until } => {
                 self.lease_until = until;
                 self.resume(now, windows, out);
             }
-            Input::Acked {
-                member,
-                epoch,
-                durable,
-            } => {
-                self.acked(
-                    now,
-                    Ack {
-                        member,
-                        epoch,
-                        durable,
-                    },
-                    windows,
-                    out,
-                );
-            }
+            Input::ReplicaFetch(ask) => self.replica_asked(now, &ask, windows, out),
+            Input::Answer(answer) => self.answered(now, &answer, windows, out),
+            Input::Truncated { end } => self.truncated(end, out),
+            Input::Checkpointed { mark } => self.checkpointed(mark, out),
+            Input::CatchUpBudget { bytes } => self.copying.budget = bytes,
+            Input::CommitTimes(times) => self.commit_times(now, &times, out),
+            Input::HandOver { to } => self.hand_over(now, to, out),
             Input::DiskFailed => self.disk_failed(out),
             Input::DiskBack(recovered) => self.disk_back(&recovered, out),
             Input::Retain { offset } => self.retain(now, offset, out),
@@ -219,7 +239,7 @@ impl Partition {
                 self.settings = settings;
                 self.advance(now, windows, out);
             }
-            Input::Tick => self.tick(now, out),
+            Input::Tick => self.tick(now, windows, out),
         }
         self.check();
     }
@@ -234,8 +254,10 @@ impl Partition {
             .map(|deletion| deletion.accepted + DISK_WAIT_MAX);
         let lapse = (!self.waiting.is_empty() || !self.deletions.is_empty())
             .then(|| self.lease_until + PARK_MAX);
+        let others = [self.isr_due(), self.ask_due(), self.handing_due()];
         [parked, deletion, lapse, self.waiting.due()]
             .into_iter()
+            .chain(others)
             .flatten()
             .min()
     }
@@ -249,6 +271,7 @@ impl Partition {
                 epoch: self.epoch,
             }),
             Role::Leading { .. } if now < self.lease_until => Ok(()),
+            Role::Leading { .. } if mutation::is(Mutation::LeaseIgnored) => Ok(()),
             Role::Starting { .. } | Role::Leading { .. } => Err(Refusal::Park),
         }
     }
@@ -260,7 +283,12 @@ impl Partition {
         windows: &mut Windows,
         out: &mut Outbox<Effect>,
     ) {
-        match self.serving(now) {
+        // A leader that is about to be moved takes nothing new: it would only be late.
+        let serving = match self.handing {
+            Some(_) => self.serving(now).and(Err(Refusal::Park)),
+            None => self.serving(now),
+        };
+        match serving {
             Ok(()) => self.serve(now, request, windows, out),
             Err(Refusal::Park) if self.parked.len() < PARKED_MAX => {
                 self.parked.push_back(Parked {
@@ -302,7 +330,7 @@ impl Partition {
         while let Some(waiter) = self.waiting.pop(self.durable, self.high_watermark) {
             self.reply_stored(&waiter, out);
         }
-        self.answer_deletions(out);
+        self.answer_deletions(now, out);
     }
 
     /// Serves what was parked, in order, and answers what became answerable meanwhile.
@@ -311,12 +339,15 @@ impl Partition {
             return;
         }
         self.answer(now, out);
+        if self.handing.is_some() {
+            return;
+        }
         while let Some(parked) = self.parked.pop_front() {
             self.serve(now, parked.request, windows, out);
         }
     }
 
-    fn tick(&mut self, now: Instant, out: &mut Outbox<Effect>) {
+    fn tick(&mut self, now: Instant, windows: &mut Windows, out: &mut Outbox<Effect>) {
         let gone = Refusal::NotLeader {
             leader: None,
             epoch: self.epoch,
@@ -342,14 +373,27 @@ impl Partition {
             }
             waits
         });
+        if now >= self.copying.not_before {
+            self.copying.not_before = Instant(0);
+        }
+        self.settle_isr(now, out);
+        if self.handing_due().is_some_and(|due| now >= due) {
+            self.handing = None;
+            self.resume(now, windows, out);
+        }
     }
 
     fn check(&self) {
         assert!(
             self.log_start <= self.high_watermark
-                && self.high_watermark <= self.durable
+                && self.high_watermark <= self.end
+                && self.log_start <= self.durable
                 && self.durable <= self.end,
-            "log_start <= high_watermark <= durable <= end: {self:?}"
+            "log_start <= high_watermark <= end, log_start <= durable <= end: {self:?}"
+        );
+        assert!(
+            !matches!(self.role, Role::Leading { .. }) || self.high_watermark <= self.durable,
+            "a leader has what is committed: {self:?}"
         );
         assert!(
             self.log_start <= self.log_start_asked && self.log_start_asked <= self.high_watermark,
@@ -362,7 +406,7 @@ impl Partition {
             "nobody waits for a follower: {self:?}"
         );
         assert!(
-            !leads || self.isr.contains(&self.me),
+            !leads || self.isr.committed().contains(&self.me),
             "a leader is in its own ISR: {self:?}"
         );
     }

@@ -70,24 +70,45 @@ impl Inner {
                 topic,
                 partition,
                 epoch,
+                part_ver,
                 isr,
-            } => (topic, partition, Input::Lead { epoch, isr }),
+                unclean,
+            } => (
+                topic,
+                partition,
+                Input::Lead {
+                    epoch,
+                    part_ver,
+                    isr,
+                    unclean,
+                },
+            ),
             Effect::Follow {
                 topic,
                 partition,
                 epoch,
                 leader,
-            } => (topic, partition, Input::Follow { epoch, leader }),
+                unclean,
+            } => (
+                topic,
+                partition,
+                Input::Follow {
+                    epoch,
+                    leader,
+                    unclean,
+                },
+            ),
             Effect::Isr {
                 topic,
                 partition,
+                part_ver,
                 isr,
             } => (
                 topic,
                 partition,
                 Input::Isr {
+                    part_ver,
                     committed: isr,
-                    joining: Box::default(),
                 },
             ),
             Effect::Configured { topic } => {
@@ -315,6 +336,7 @@ impl Inner {
             Input::Follow {
                 epoch,
                 leader: None,
+                unclean: false,
             },
         ));
     }

@@ -89,12 +89,16 @@ impl Inner {
                 );
                 self.placed(ticket, base_offset);
             }
-            partition::Effect::Epoch { epoch, start } => spindle.push(
+            partition::Effect::Epoch {
+                epoch,
+                start,
+                unclean,
+            } => spindle.push(
                 Op::Epoch {
                     part: replica.part,
                     epoch,
                     start,
-                    unclean: false,
+                    unclean,
                 },
                 After::Epoch { replica: at, epoch },
             ),
@@ -147,6 +151,16 @@ impl Inner {
                         }));
                 }
             }
+            // Only who speaks to other brokers asks a leader, or has followers: this shell does not yet.
+            partition::Effect::Copy { .. }
+            | partition::Effect::Truncate { .. }
+            | partition::Effect::Checkpoint { .. }
+            | partition::Effect::CopyRefused { .. } => {
+                unreachable!("nothing was copied from a leader")
+            }
+            partition::Effect::AlterIsr { .. }
+            | partition::Effect::SlowDisk { .. }
+            | partition::Effect::Level { .. } => {}
             partition::Effect::Halted {
                 end,
                 high_watermark,

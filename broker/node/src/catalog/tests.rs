@@ -195,6 +195,7 @@ impl World {
                     partition,
                     epoch,
                     isr,
+                    ..
                 } => {
                     format!(
                         "lead {}-{} epoch={} isr={}",
@@ -209,6 +210,7 @@ impl World {
                     partition,
                     epoch,
                     leader,
+                    ..
                 } => {
                     let leader = leader.map(|leader| leader.0);
                     format!(
@@ -222,6 +224,7 @@ impl World {
                     topic,
                     partition,
                     isr,
+                    ..
                 } => {
                     format!("isr {}-{} {}", self.name(topic), partition.0, members(&isr))
                 }

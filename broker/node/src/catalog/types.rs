@@ -136,8 +136,12 @@ pub enum Effect {
         partition: PartitionIndex,
         /// The epoch.
         epoch: LeaderEpoch,
+        /// Version of the row.
+        part_ver: u32,
         /// In sync.
         isr: Box<[Member]>,
+        /// Elected although not in sync (R7).
+        unclean: bool,
     },
     /// This node follows: `partition::Input::Follow`.
     Follow {
@@ -149,13 +153,17 @@ pub enum Effect {
         epoch: LeaderEpoch,
         /// Who leads.
         leader: Option<NodeId>,
+        /// Elected although not in sync (R7).
+        unclean: bool,
     },
-    /// The committed ISR changed within the epoch: `partition::Input::Isr`.
+    /// The committed ISR, where this node follows or it changed within the epoch: `partition::Input::Isr`.
     Isr {
         /// The topic.
         topic: TopicId,
         /// The partition.
         partition: PartitionIndex,
+        /// Version of the row.
+        part_ver: u32,
         /// In sync.
         isr: Box<[Member]>,
     },

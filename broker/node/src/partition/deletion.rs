@@ -29,7 +29,7 @@ impl Partition {
             offset: to,
             accepted: now,
         });
-        self.answer_deletions(out);
+        self.answer_deletions(now, out);
         Ok(())
     }
 
@@ -58,12 +58,18 @@ impl Partition {
         self.log_start = self.log_start.max(offset);
         self.log_start_asked = self.log_start_asked.max(offset);
         self.epochs.trim(self.log_start);
+        if offset > self.durable {
+            // A log that begins anew there (R10) ends there, too.
+            self.durable = offset;
+            self.end = self.end.max(offset);
+            self.high_watermark = self.high_watermark.max(offset);
+        }
         self.answer(now, out);
     }
 
-    /// Answers the deletions that are done; the caller has looked at the lease.
-    pub(super) fn answer_deletions(&mut self, out: &mut Outbox<Effect>) {
-        let log_start = self.log_start;
+    /// Answers the deletions that are done everywhere (R10); the caller has looked at the lease.
+    pub(super) fn answer_deletions(&mut self, now: Instant, out: &mut Outbox<Effect>) {
+        let log_start = self.log_start_everywhere(now);
         let done = |deletion: &mut Deletion| deletion.offset <= log_start;
         for deletion in self.deletions.extract_if(.., done) {
             out.push(Effect::Reply {

@@ -45,6 +45,23 @@ impl Epochs {
         }
     }
 
+    /// The log was cut: rows that begin at `end` or behind it go.
+    pub(super) fn cut(&mut self, end: Offset) {
+        let keep = self.0.partition_point(|row| row.start < end);
+        self.0.truncate(keep);
+    }
+
+    /// Where the batches of epochs up to `epoch` end.
+    pub(super) fn end_at_most(&self, epoch: LeaderEpoch, log_end: Offset) -> Offset {
+        let above = self.0.partition_point(|row| row.epoch <= epoch);
+        self.0.get(above).map_or(log_end, |row| row.start)
+    }
+
+    /// The first row.
+    pub(super) fn first(&self) -> Option<EpochStart> {
+        self.0.first().copied()
+    }
+
     /// All rows.
     pub(super) fn rows(&self) -> &[EpochStart] {
         &self.0

@@ -1,10 +1,12 @@
-//! Taking office and leaving it: leader epochs, the ISR and its reports, and the disk under the replica.
+//! Taking office and leaving it: leader epochs, and the disk under the replica.
 
 use model::window::Windows;
 use model::{Instant, LeaderEpoch, NodeId, Offset};
 
 use super::epochs::Epochs;
-use super::{Ack, Effect, Member, Partition, Recovered, Refusal, Role, refuse};
+use super::following::Copying;
+use super::insync::InSync;
+use super::{Effect, Partition, Recovered, Refusal, Role, refuse};
 use crate::Outbox;
 use crate::mutation::{self, Mutation};
 
@@ -35,31 +37,53 @@ impl Partition {
             .min(recovered.end);
         self.epoch = self.epoch.max(recovered.accepted_epoch);
         self.epochs = Epochs::new(&recovered.epochs);
+        let budget = self.copying.budget;
+        self.copying = Copying {
+            budget,
+            ..Copying::new(recovered)
+        };
     }
 
     pub(super) fn lead(
         &mut self,
         epoch: LeaderEpoch,
-        isr: Box<[Member]>,
+        isr: InSync,
+        unclean: bool,
         windows: &mut Windows,
         out: &mut Outbox<Effect>,
     ) {
         // R2: an epoch once accepted is never led again; R9: nor is a partition whose disk is gone.
-        if epoch <= self.epoch || !self.disk_up {
+        let accepted = match mutation::is(Mutation::LeadsAnEpochTwice) {
+            true => epoch < self.epoch,
+            false => epoch <= self.epoch,
+        };
+        if accepted || !self.disk_up {
             return;
+        }
+        if self.copying.catch_up.take().is_some() && self.durable < self.end {
+            // What no checkpoint covers is not in the journal, which is about to say where the epoch starts.
+            self.copying.unclean = true;
+            self.cut(self.durable, windows, out);
         }
         if mutation::is(Mutation::WindowEmptied) {
             windows.remove(self.ix);
         }
         self.epoch = epoch;
-        (self.isr, self.joining) = (isr, Box::default());
-        self.acks.clear();
+        self.isr = isr;
+        (self.copying.unclean, self.copying.halted) = (unclean, false);
+        self.handing = None;
         // What waits goes on waiting: the same log under the same leader will hold it in the new epoch as well.
         self.role = Role::Starting { start: self.end };
         out.push(Effect::Epoch {
             epoch,
             start: Some(self.end),
+            unclean,
         });
+        if mutation::is(Mutation::LeadsBeforeDurable) {
+            self.role = Role::Leading { start: self.end };
+            self.epochs.begin(epoch, self.end);
+            out.push(Effect::Leading { epoch });
+        }
         // But a coordinator's batch belongs to the epoch in which it was made: the next one reads the log without it.
         let gone = Refusal::NotLeader {
             leader: None,
@@ -81,6 +105,9 @@ impl Partition {
         windows: &mut Windows,
         out: &mut Outbox<Effect>,
     ) {
+        if self.disk_up {
+            self.copying.epoch_durable = self.copying.epoch_durable.max(epoch);
+        }
         let Role::Starting { start } = self.role else {
             return;
         };
@@ -91,42 +118,20 @@ impl Partition {
         self.was_durable(start);
         self.epochs.begin(epoch, start);
         self.role = Role::Leading { start };
+        self.followers.begin(now);
         out.push(Effect::Leading { epoch });
         self.advance(now, windows, out);
         self.resume(now, windows, out);
     }
 
-    pub(super) fn follow(
-        &mut self,
-        epoch: LeaderEpoch,
-        leader: Option<NodeId>,
-        out: &mut Outbox<Effect>,
-    ) {
-        if !self.disk_up {
-            return;
-        }
-        // A site of one names this node in the epoch that ended with its last run.
-        let leader = leader.filter(|leader| *leader != self.me.node);
-        if epoch == self.epoch
-            && let Role::Following { leader: known } = &mut self.role
-        {
-            // After a restart the site log names the leader of the epoch that the disk remembers (R3).
-            *known = leader;
-        }
-        if epoch <= self.epoch {
-            return;
-        }
-        self.epoch = epoch;
-        // R3: durable before anything is reported in this epoch.
-        out.push(Effect::Epoch { epoch, start: None });
-        self.resign(leader, Refusal::NotLeader { leader, epoch }, out);
-    }
-
     pub(super) fn disk_failed(&mut self, out: &mut Outbox<Effect>) {
         self.disk_up = false;
         self.resign(None, Refusal::DiskFailed, out);
-        // Nothing behind the last flush exists for us until recovery says so.
+        // Nothing behind the last flush exists for us until recovery says so. A follower that is not in sync may know that
+        // more is committed than it had durable; that much it never owed.
         self.end = self.durable;
+        self.high_watermark = self.high_watermark.min(self.durable);
+        self.log_start_asked = self.log_start;
     }
 
     pub(super) fn disk_back(&mut self, recovered: &Recovered, out: &mut Outbox<Effect>) {
@@ -145,8 +150,14 @@ impl Partition {
     }
 
     /// Leads no more: all that waits is refused.
-    fn resign(&mut self, leader: Option<NodeId>, refusal: Refusal, out: &mut Outbox<Effect>) {
+    pub(super) fn resign(
+        &mut self,
+        leader: Option<NodeId>,
+        refusal: Refusal,
+        out: &mut Outbox<Effect>,
+    ) {
         let led = !matches!(self.role, Role::Following { .. });
+        self.handing = None;
         self.role = Role::Following { leader };
         self.refuse_waiting(refusal, out);
         for parked in self.parked.drain(..) {
@@ -165,42 +176,5 @@ impl Partition {
         for deletion in self.deletions.drain(..) {
             refuse(deletion.ticket, refusal, out);
         }
-    }
-
-    pub(super) fn isr(
-        &mut self,
-        now: Instant,
-        committed: Box<[Member]>,
-        joining: Box<[Member]>,
-        windows: &mut Windows,
-        out: &mut Outbox<Effect>,
-    ) {
-        (self.isr, self.joining) = (committed, joining);
-        self.advance(now, windows, out);
-    }
-
-    pub(super) fn acked(
-        &mut self,
-        now: Instant,
-        report: Ack,
-        windows: &mut Windows,
-        out: &mut Outbox<Effect>,
-    ) {
-        if report.epoch != self.epoch || !matches!(self.role, Role::Leading { .. }) {
-            return;
-        }
-        // One row a node: another incarnation or disk of it takes the place of the old, and starts from its own end.
-        let row = self
-            .acks
-            .iter_mut()
-            .find(|ack| ack.member.node == report.member.node);
-        match row {
-            Some(ack) if ack.member == report.member => {
-                ack.durable = ack.durable.max(report.durable)
-            }
-            Some(ack) => *ack = report,
-            None => self.acks.push(report),
-        }
-        self.advance(now, windows, out);
     }
 }

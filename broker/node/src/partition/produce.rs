@@ -101,8 +101,9 @@ impl Partition {
         windows: &mut Windows,
         out: &mut Outbox<Effect>,
     ) {
-        // What a failing disk still reported before it failed is of no use any more.
-        if !self.disk_up {
+        // What a failing disk still reported before it failed is of no use any more. Nor is what was durable before a cut,
+        // until the cut is.
+        if !self.disk_up || self.copying.cutting {
             return;
         }
         self.was_durable(end);
@@ -118,8 +119,8 @@ impl Partition {
         }
     }
 
-    fn enough_in_sync(&self) -> bool {
-        self.isr.len() >= usize::from(self.settings.min_insync)
+    pub(super) fn enough_in_sync(&self) -> bool {
+        self.isr.committed().len() >= usize::from(self.settings.min_insync)
     }
 
     /// Moves the high watermark as far as the maximal ISR allows (R5), and answers what that allows.
@@ -129,17 +130,9 @@ impl Partition {
         windows: &mut Windows,
         out: &mut Outbox<Effect>,
     ) {
-        if matches!(self.role, Role::Leading { .. }) && self.enough_in_sync() {
-            let acked = |member: &_| {
-                let ack = self
-                    .acks
-                    .iter()
-                    .find(|ack| ack.member == *member && ack.epoch == self.epoch);
-                ack.map_or(Offset::ZERO, |ack| ack.durable)
-            };
-            let maximal = self.isr.iter().chain(&self.joining);
-            let others = maximal.filter(|member| **member != self.me);
-            let all = others.map(acked).fold(self.durable, Offset::min);
+        let enough = self.enough_in_sync() || mutation::is(Mutation::CommittedBelowMin);
+        if matches!(self.role, Role::Leading { .. }) && enough {
+            let all = self.durable_everywhere();
             if all > self.high_watermark {
                 self.high_watermark = all;
                 windows.advance(self.ix, all);
@@ -148,6 +141,7 @@ impl Partition {
                 });
             }
         }
+        self.hand_over_if_level(out);
         self.answer(now, out);
         if !self.enough_in_sync() {
             while let Some(waiter) = self.waiting.pop_uncommitted(self.high_watermark) {

@@ -13,7 +13,9 @@ use super::*;
 use crate::scenario;
 
 mod bounds;
+mod broken;
 mod epochs;
+mod follower;
 mod properties;
 mod text;
 mod transitions;
@@ -28,12 +30,13 @@ fn member(word: &str) -> Member {
     Member {
         node: NodeId(node),
         incarnation: Incarnation(uuid(node)),
-        disk: DiskUuid(uuid(disk.parse().unwrap())),
+        // Of each node its own.
+        disk: DiskUuid(uuid(100 * disk.parse::<u32>().unwrap() + node)),
     }
 }
 
 /// What stands in the disk's queue.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Queued {
     Append {
         produce: Produce,
@@ -46,6 +49,17 @@ enum Queued {
     },
     LogStart {
         offset: Offset,
+    },
+    Copy {
+        batches: Vec<CopiedBatch>,
+        high_watermark: Offset,
+        journaled: bool,
+    },
+    Truncate {
+        to: Offset,
+    },
+    Checkpoint {
+        mark: u32,
     },
 }
 
@@ -68,6 +82,8 @@ impl Stored {
 struct Disk {
     queue: VecDeque<Queued>,
     log: Vec<Stored>,
+    /// Written, but not in the journal: a checkpoint moves it into the log.
+    extents: Vec<CopiedBatch>,
     recovered: Recovered,
 }
 
@@ -81,6 +97,34 @@ impl Disk {
         }
         windows.advance(PART, self.recovered.high_watermark);
         windows
+    }
+
+    /// A copied batch is in the log.
+    fn hold(&mut self, batch: &CopiedBatch) {
+        let recovered = &mut self.recovered;
+        assert!(batch.base_offset >= recovered.end, "a copy overlaps");
+        let newest = recovered.epochs.last().map(|row| row.epoch);
+        assert!(
+            newest.is_none_or(|newest| batch.leader_epoch >= newest),
+            "an epoch goes back"
+        );
+        if newest != Some(batch.leader_epoch) {
+            recovered.epochs.retain(|row| row.start < batch.base_offset);
+            recovered.epochs.push(EpochStart {
+                epoch: batch.leader_epoch,
+                start: batch.base_offset,
+            });
+        }
+        recovered.end = batch.end();
+        self.log.push(Stored {
+            base_offset: batch.base_offset,
+            produce: Produce {
+                origin: Origin::Replica,
+                last_offset_delta: batch.last_offset_delta,
+                claim: batch.fact.map(|fact| fact.claim),
+                ..Words(Vec::new()).produce()
+            },
+        });
     }
 
     /// The first thing in the queue is flushed; what the machine is told of it.
@@ -114,7 +158,49 @@ impl Disk {
             Queued::LogStart { offset } => {
                 assert!(offset > recovered.log_start, "a log start goes back");
                 recovered.log_start = offset;
+                if offset > recovered.end {
+                    self.log.clear();
+                    recovered.end = offset;
+                    recovered.high_watermark = recovered.high_watermark.max(offset);
+                }
                 Input::LogStartDurable { offset }
+            }
+            Queued::Copy {
+                batches,
+                high_watermark,
+                journaled: true,
+            } => {
+                assert!(self.extents.is_empty(), "a hole in the journal (H38)");
+                batches.iter().for_each(|batch| self.hold(batch));
+                let recovered = &mut self.recovered;
+                recovered.high_watermark = recovered.high_watermark.max(high_watermark);
+                Input::Durable { end: recovered.end }
+            }
+            Queued::Copy {
+                batches,
+                journaled: false,
+                ..
+            } => {
+                self.extents.extend(batches);
+                return None;
+            }
+            Queued::Truncate { to } => {
+                assert!(
+                    self.extents.is_empty() || to <= recovered.end,
+                    "the journal does not know what is cut"
+                );
+                self.extents.clear();
+                self.log.retain(|stored| stored.end() <= to);
+                recovered.end = recovered.end.min(to);
+                recovered.high_watermark = recovered.high_watermark.min(to);
+                recovered.epochs.retain(|row| row.start < to);
+                Input::Truncated { end: recovered.end }
+            }
+            Queued::Checkpoint { mark } => {
+                for batch in std::mem::take(&mut self.extents) {
+                    self.hold(&batch);
+                }
+                Input::Checkpointed { mark }
             }
         })
     }
@@ -144,6 +230,12 @@ struct World {
     payloads: BTreeMap<Ticket, Produce>,
     /// Tickets that are owed an answer.
     owed: BTreeMap<Ticket, Instant>,
+    /// Batches of the answer being told.
+    copies: Vec<CopiedBatch>,
+    /// Version of the last row told.
+    part_ver: u32,
+    /// Every member in sync reports all it can whenever time passes.
+    level: bool,
     seen: (Offset, Offset),
 }
 
@@ -152,6 +244,7 @@ impl World {
         let disk = Disk {
             queue: VecDeque::new(),
             log: Vec::new(),
+            extents: Vec::new(),
             recovered,
         };
         let machine = Partition::new(PART, member("a"), settings, &disk.recovered);
@@ -164,6 +257,9 @@ impl World {
             out: Outbox::new(),
             payloads: BTreeMap::new(),
             owed: BTreeMap::new(),
+            copies: Vec::new(),
+            part_ver: 0,
+            level: false,
             seen: (Offset::ZERO, Offset::ZERO),
         };
         world.started();
@@ -187,6 +283,7 @@ impl World {
     /// The process ends, with all that was not flushed, and begins again.
     fn restart(&mut self) {
         self.disk.queue.clear();
+        self.disk.extents.clear();
         self.payloads.clear();
         self.owed.clear();
         self.windows = self.disk.windows();
@@ -213,8 +310,48 @@ impl World {
     fn watch(&mut self) {
         let now = (self.machine.log_start, self.machine.high_watermark);
         assert!(now.0 >= self.seen.0, "the log start fell");
-        assert!(now.1 >= self.seen.1, "the high watermark fell");
+        let unclean = self.machine.copying.unclean;
+        assert!(now.1 >= self.seen.1 || unclean, "the high watermark fell");
         self.seen = now;
+    }
+
+    /// A follower whose log is this one's beginning, or all of it, reports.
+    fn report(&self, member: Member, epoch: LeaderEpoch, durable: Offset) -> Input {
+        let machine = &self.machine;
+        let fetch_off = durable.min(machine.end);
+        Input::ReplicaFetch(ReplicaFetch {
+            member,
+            epoch,
+            fetch_off,
+            durable_off: durable,
+            last_epoch: machine.epochs.at(fetch_off.plus(-1)),
+            log_start: machine.log_start,
+        })
+    }
+
+    /// The committed ISR of the next version.
+    fn isr(&mut self, committed: Box<[Member]>) -> Vec<Effect> {
+        self.part_ver += 1;
+        let part_ver = self.part_ver;
+        self.tell(Input::Isr {
+            part_ver,
+            committed,
+        })
+    }
+
+    fn lead(&mut self, epoch: LeaderEpoch, isr: Box<[Member]>) -> Vec<Effect> {
+        if self.machine.copying.catch_up.is_some() {
+            // A replica outside the ISR may know of more than it has durable; elected all the same, it has that.
+            self.seen.1 = self.seen.1.min(self.machine.durable);
+        }
+        self.part_ver += 1;
+        let part_ver = self.part_ver;
+        self.tell(Input::Lead {
+            epoch,
+            part_ver,
+            isr,
+            unclean: false,
+        })
     }
 
     fn produce(&mut self, produce: Produce) -> Vec<Effect> {
@@ -248,7 +385,7 @@ impl World {
                         high_watermark,
                     });
                 }
-                Effect::Epoch { epoch, start } => {
+                Effect::Epoch { epoch, start, .. } => {
                     self.disk.queue.push_back(Queued::Epoch { epoch, start })
                 }
                 Effect::LogStart { offset } => {
@@ -262,9 +399,34 @@ impl World {
                         panic!("parking is no answer");
                     }
                 }
+                Effect::Copy {
+                    first,
+                    count,
+                    base_offset,
+                    high_watermark,
+                    journaled,
+                    ..
+                } => {
+                    let first = first as usize;
+                    let batches = self.copies[first..first + count as usize].to_vec();
+                    assert_eq!(batches[0].base_offset, base_offset);
+                    self.disk.queue.push_back(Queued::Copy {
+                        batches,
+                        high_watermark,
+                        journaled,
+                    });
+                }
+                Effect::Truncate { to } => self.disk.queue.push_back(Queued::Truncate { to }),
+                Effect::Checkpoint { mark } => {
+                    self.disk.queue.push_back(Queued::Checkpoint { mark })
+                }
                 Effect::Park { .. }
                 | Effect::HighWatermark { .. }
                 | Effect::Leading { .. }
+                | Effect::AlterIsr { .. }
+                | Effect::SlowDisk { .. }
+                | Effect::CopyRefused { .. }
+                | Effect::Level { .. }
                 | Effect::Resigned
                 | Effect::Halted { .. } => {}
             }
@@ -290,6 +452,9 @@ impl World {
 
     fn disk_failed(&mut self) -> Vec<Effect> {
         self.disk.queue.clear();
+        self.disk.extents.clear();
+        // A follower may know of more than it had durable; that much it forgets.
+        self.seen.1 = self.seen.1.min(self.machine.durable);
         self.tell(Input::DiskFailed)
     }
 
@@ -304,6 +469,13 @@ impl World {
         let mut effects = Vec::new();
         while let Some(deadline) = self.machine.deadline().filter(|deadline| *deadline <= at) {
             self.now = self.now.max(deadline);
+            if self.level {
+                let (epoch, end) = (self.machine.epoch, self.machine.durable);
+                for other in self.machine.isr.committed().to_vec() {
+                    let report = self.report(other, epoch, end);
+                    effects.extend(self.tell(report));
+                }
+            }
             effects.extend(self.tell(Input::Tick));
             // A shell that heeds the deadline must come to rest.
             let again = self.machine.deadline();
@@ -313,6 +485,8 @@ impl World {
             );
         }
         self.now = at;
+        // A proposal without an answer is sent again and again.
+        effects.dedup();
         effects
     }
 }
@@ -346,5 +520,6 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    produce, retries, lease, wait, disk, office, insync, deletion, full, queries, recovery
+    produce, retries, lease, wait, disk, office, insync, deletion, full, queries, recovery, copying, divergence,
+    catch_up, members, slow, hand_over, replicas
 }

@@ -1,15 +1,19 @@
 //! What goes into a partition's machine and what comes out of it.
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use model::window::Claim;
 use model::{DiskUuid, Incarnation, Instant, LeaderEpoch, NodeId, Offset, WallMs};
 use serde::{Deserialize, Serialize};
 
+use super::followers::CommitTime;
+use super::peers::{Answer, CopyFault, ReplicaFetch};
 use crate::Ticket;
+use crate::peer::IsrOutcome;
 
 /// A replica as far as being in sync goes: a node that lost its disk, or its promises, is another one (R9).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Member {
     /// The node.
     pub node: NodeId,
@@ -109,8 +113,12 @@ pub enum Input {
     Lead {
         /// The epoch it shall lead.
         epoch: LeaderEpoch,
+        /// Version of the row that says so.
+        part_ver: u32,
         /// Who is in sync, this replica included.
         isr: Box<[Member]>,
+        /// An operator chose it although it was not in sync (R7).
+        unclean: bool,
     },
     /// The site log named a newer epoch whose leader is another node, or none; the same epoch after a restart.
     Follow {
@@ -118,13 +126,24 @@ pub enum Input {
         epoch: LeaderEpoch,
         /// Its leader.
         leader: Option<NodeId>,
+        /// An operator chose the leader although it was not in sync (R7).
+        unclean: bool,
     },
-    /// The committed ISR changed within the epoch, or this leader has proposed to.
+    /// The committed ISR within the epoch: to a leader when it changes, to a follower also when it begins to follow.
     Isr {
-        /// Committed members, this replica included.
+        /// Version of the row that says so; an older one than is known is passed over.
+        part_ver: u32,
+        /// Committed members.
         committed: Box<[Member]>,
-        /// Proposed, not yet committed: the high watermark waits for them as well (R5).
-        joining: Box<[Member]>,
+    },
+    /// What the controller said to [`Effect::AlterIsr`]. Only the site log changes who is in sync.
+    IsrOutcome {
+        /// As proposed.
+        epoch: LeaderEpoch,
+        /// As proposed.
+        part_ver: u32,
+        /// What it said.
+        outcome: IsrOutcome,
     },
     /// The EPOCH record of [`Effect::Epoch`] is durable.
     EpochDurable {
@@ -143,14 +162,33 @@ pub enum Input {
         /// Offset behind the last durable record.
         end: Offset,
     },
-    /// A follower reported its durable end; counted if its epoch is ours (R4).
-    Acked {
-        /// Which replica on which disk.
-        member: Member,
-        /// The epoch in which it reports.
-        epoch: LeaderEpoch,
-        /// Offset behind its last durable record.
-        durable: Offset,
+    /// A follower asked, and so reported; counted if its epoch is ours and its log agrees (R4). What it may be sent says
+    /// [`super::Partition::replica_bounds`].
+    ReplicaFetch(ReplicaFetch),
+    /// The leader's answer to [`super::Partition::ask`].
+    Answer(Box<Answer>),
+    /// The TRUNCATE record of [`Effect::Truncate`] is durable.
+    Truncated {
+        /// Where the log ends now: the store keeps whole batches.
+        end: Offset,
+    },
+    /// The checkpoint of [`Effect::Checkpoint`] is durable.
+    Checkpointed {
+        /// As asked.
+        mark: u32,
+    },
+    /// So many bytes more may be copied without the journal: what a node spares for catching up. The first one ends the
+    /// time without a limit.
+    CatchUpBudget {
+        /// Bytes from now on.
+        bytes: u64,
+    },
+    /// What commits take on the disks of the site, told every few seconds (R6).
+    CommitTimes(Arc<[CommitTime]>),
+    /// The leader is to be moved to this node: no new requests, until the other is level (hand-over).
+    HandOver {
+        /// To whom; it is in sync.
+        to: NodeId,
     },
     /// The disk failed: nothing that was not answered will be.
     DiskFailed,
@@ -188,7 +226,7 @@ pub enum Input {
 
 /// What the shell does for a partition, in the order given. All that goes to the disk goes into its one queue, in this
 /// order; a reply may be sent at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Stamp the ticket's batch with offset and epoch and queue it; answer with [`Input::Durable`]. The bytes now
     /// belong to the queue.
@@ -208,6 +246,66 @@ pub enum Effect {
         epoch: LeaderEpoch,
         /// Where it starts; `None` on a follower, which learns it from the batches.
         start: Option<Offset>,
+        /// Goes into the record (R7).
+        unclean: bool,
+    },
+    /// Queue batches of the answer just given, as they are; answer with [`Input::Durable`] once they are, if they go
+    /// through the journal. What no such effect names of an answer's bytes is let go with the step.
+    Copy {
+        /// The answer's bytes.
+        ticket: Ticket,
+        /// The first of its batches.
+        first: u32,
+        /// How many, all of one leader epoch.
+        count: u32,
+        /// Offset of the first.
+        base_offset: Offset,
+        /// Of all of them.
+        leader_epoch: LeaderEpoch,
+        /// Goes into the journal's APPEND.aux.
+        high_watermark: Offset,
+        /// The leader has compacted something before or between them.
+        gap: bool,
+        /// Else into the extents alone, until a checkpoint covers them.
+        journaled: bool,
+    },
+    /// Queue a TRUNCATE record; answer with [`Input::Truncated`].
+    Truncate {
+        /// First offset to go.
+        to: Offset,
+    },
+    /// Have a checkpoint written that covers all that was queued; answer with [`Input::Checkpointed`].
+    Checkpoint {
+        /// Names it.
+        mark: u32,
+    },
+    /// Ask the controller; answer with [`Input::IsrOutcome`], or not: it is asked again.
+    AlterIsr {
+        /// The epoch led.
+        epoch: LeaderEpoch,
+        /// The version of the row that is applied.
+        part_ver: u32,
+        /// Who shall be in sync.
+        isr: Box<[Member]>,
+    },
+    /// A member's disk commits far slower than the others', or no more: the alarm `slow disk`.
+    SlowDisk {
+        /// Whose.
+        member: Member,
+        /// Begun; else over.
+        slow: bool,
+    },
+    /// The leader's batches were not what a leader may send; asked again.
+    CopyRefused {
+        /// Why.
+        fault: CopyFault,
+    },
+    /// All is committed and the other node is level: the leader may be moved now.
+    Level {
+        /// To whom.
+        to: NodeId,
+        /// In which epoch.
+        epoch: LeaderEpoch,
     },
     /// Queue a LOG_START record; the store frees what lies wholly below. Answer with [`Input::LogStartDurable`].
     LogStart {
@@ -238,9 +336,10 @@ pub enum Effect {
     },
     /// This replica leads no more, or its disk is gone: refuse what is parked outside the machine.
     Resigned,
-    /// The disk came back with less than was committed on it (R7): the replica serves no more, and that must be heard.
+    /// The disk came back with less than was committed on it, or the leader has less (R7): the replica serves and copies no
+    /// more, and that must be heard.
     Halted {
-        /// Where the log that came back ends.
+        /// Where the log that came back ends, or would.
         end: Offset,
         /// What it must not end below.
         high_watermark: Offset,

@@ -43,7 +43,7 @@ impl Waiter {
 }
 
 /// Both queues are sorted by `end`. Appends come in that order; only duplicates must be put in between.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Waiting {
     /// Wait for the local flush.
     local: VecDeque<Waiter>,

@@ -16,10 +16,7 @@ fn leader(lease: Instant) -> World {
     let mut world = World::empty(SETTINGS);
     world.tell(Input::Lease { until: lease });
     let isr = Box::new([member("a")]);
-    world.tell(Input::Lead {
-        epoch: LeaderEpoch(1),
-        isr,
-    });
+    world.lead(LeaderEpoch(1), isr);
     world.flush();
     world
 }

@@ -124,6 +124,14 @@ impl Play {
                 }
                 Effect::Leading { epoch } => assert_eq!(epoch, self.epoch),
                 Effect::Halted { .. } => panic!("nothing committed was lost"),
+                // Whoever is proposed is waited for until the next version.
+                Effect::AlterIsr { ref isr, .. } => self.joining.extend(isr),
+                Effect::Copy { .. }
+                | Effect::Truncate { .. }
+                | Effect::Checkpoint { .. }
+                | Effect::CopyRefused { .. }
+                | Effect::SlowDisk { .. }
+                | Effect::Level { .. } => panic!("{effect:?} without a leader to follow"),
                 Effect::Epoch { .. }
                 | Effect::LogStart { .. }
                 | Effect::Park { .. }
@@ -364,10 +372,8 @@ impl Play {
             true => self.epoch,
             false => self.epoch.next(),
         };
-        self.tell(Input::Lead {
-            epoch,
-            isr: isr.into(),
-        });
+        let effects = self.world.lead(epoch, isr.into());
+        self.hear(&effects);
     }
 
     fn follow(&mut self) {
@@ -379,6 +385,7 @@ impl Play {
         self.tell(Input::Follow {
             epoch: self.epoch,
             leader: Some(NodeId(2)),
+            unclean: false,
         });
     }
 
@@ -398,11 +405,8 @@ impl Play {
             let best = self.reports.entry(who).or_default();
             *best = (*best).max(durable);
         }
-        self.tell(Input::Acked {
-            member: who,
-            epoch,
-            durable,
-        });
+        let report = self.world.report(who, epoch, durable);
+        self.tell(report);
     }
 
     fn change_isr(&mut self) {
@@ -410,13 +414,10 @@ impl Play {
             return;
         }
         let committed = self.others();
-        let joining = self.others();
         self.isr = core::iter::once(member("a")).chain(committed).collect();
-        self.joining = joining;
-        self.tell(Input::Isr {
-            committed: self.isr.clone().into(),
-            joining: self.joining.clone().into(),
-        });
+        self.joining.clear();
+        let effects = self.world.isr(self.isr.clone().into());
+        self.hear(&effects);
     }
 
     fn lease(&mut self) {

@@ -6,32 +6,33 @@ use core::time::Duration;
 use model::window::Claim;
 use model::{Instant, LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, WallMs};
 
-use super::{PART, Queued, SETTINGS, World, member};
+use super::{PART, Queued, SETTINGS, World, follower, member};
 use crate::Ticket;
 use crate::partition::{
-    Acks, Effect, EpochStart, Fetch, Input, Isolation, ListOffsets, Listed, Member, OffsetSpec,
-    Origin, Outcome, Produce, Recovered, Refusal, Settings,
+    Acks, CommitTime, Effect, EpochStart, Fetch, Input, Isolation, ListOffsets, Listed, Member,
+    OffsetSpec, Origin, Outcome, Produce, Recovered, Refusal, ReplicaFetch, Settings,
 };
+use crate::peer::IsrOutcome;
 
 /// A command's words: `key=value`, or bare.
 pub(super) struct Words<'a>(pub(super) Vec<&'a str>);
 
 impl<'a> Words<'a> {
-    fn value(&self, key: &str) -> Option<&'a str> {
+    pub(super) fn value(&self, key: &str) -> Option<&'a str> {
         self.0
             .iter()
             .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
     }
 
-    fn has(&self, word: &str) -> bool {
+    pub(super) fn has(&self, word: &str) -> bool {
         self.0.contains(&word)
     }
 
-    fn number(&self, key: &str) -> Option<i64> {
+    pub(super) fn number(&self, key: &str) -> Option<i64> {
         self.value(key).map(|value| value.parse().unwrap())
     }
 
-    fn offset(&self, key: &str) -> Offset {
+    pub(super) fn offset(&self, key: &str) -> Offset {
         Offset(self.number(key).unwrap_or_default())
     }
 
@@ -80,6 +81,19 @@ impl<'a> Words<'a> {
             claim,
             max_ts: WallMs(self.number("ts").unwrap_or_default()),
             attributes: flag("transactional", 0x10) | flag("control", 0x20),
+        }
+    }
+
+    /// A follower's question; what is not named is as in this log.
+    fn replica(&self) -> ReplicaFetch {
+        let fetch_off = self.offset("from");
+        ReplicaFetch {
+            member: member(self.0[0]),
+            epoch: self.epoch("epoch").unwrap_or_default(),
+            fetch_off,
+            durable_off: self.number("durable").map_or(fetch_off, Offset),
+            last_epoch: self.epoch("last").unwrap_or_default(),
+            log_start: self.offset("log-start"),
         }
     }
 
@@ -166,25 +180,73 @@ fn act(world: &mut World, verb: &str, words: &Words<'_>) -> Vec<Effect> {
     match verb {
         "lead" => {
             let isr = words.members("isr");
-            world.tell(Input::Lead { epoch, isr })
+            world.lead(epoch, isr)
         }
         // Elected, the record flushed, and a lease of an hour if none is named.
         "leader" => {
             let until = time(words.value("lease").unwrap_or("1h"));
             let isr = words.members("isr");
             let mut effects = world.tell(Input::Lease { until });
-            effects.extend(world.tell(Input::Lead { epoch, isr }));
+            effects.extend(world.lead(epoch, isr));
             effects.extend(world.flush());
             effects
         }
         "follow" => {
             let leader = node(words.value("leader").unwrap_or("nobody"));
-            world.tell(Input::Follow { epoch, leader })
+            let unclean = words.has("unclean");
+            world.tell(Input::Follow {
+                epoch,
+                leader,
+                unclean,
+            })
         }
-        "isr" => {
-            let (committed, joining) = (words.members("committed"), words.members("joining"));
-            world.tell(Input::Isr { committed, joining })
+        "isr" => world.isr(words.members("committed")),
+        // What the controller says to what was proposed for the row that is applied.
+        "outcome" => {
+            let part_ver = words.number("ver").map_or(world.part_ver, |it| it as u32);
+            let outcome = match words.0[0] {
+                "committed" => IsrOutcome::Committed { part_ver },
+                "fenced" => IsrOutcome::Fenced,
+                "stale" => IsrOutcome::Stale,
+                "not-controller" => IsrOutcome::NotController,
+                "refused" => IsrOutcome::Refused,
+                "ineligible" => IsrOutcome::Ineligible {
+                    node: member(words.value("node").unwrap()).node,
+                },
+                other => panic!("no outcome {other:?}"),
+            };
+            world.tell(Input::IsrOutcome {
+                epoch,
+                part_ver,
+                outcome,
+            })
         }
+        "commit-times" => {
+            let times = words.0.iter().map(|word| {
+                let (name, time_) = word.split_once('=').unwrap();
+                CommitTime {
+                    disk: member(name).disk,
+                    median: time(time_).since(Instant(0)),
+                }
+            });
+            let times = times.collect();
+            world.tell(Input::CommitTimes(times))
+        }
+        "hand-over" => world.tell(Input::HandOver {
+            to: member(words.value("to").unwrap()).node,
+        }),
+        "budget" => world.tell(Input::CatchUpBudget {
+            bytes: words.number("bytes").unwrap().unsigned_abs(),
+        }),
+        // Many in a row, each of one batch where the log ends.
+        "answers" => follower::answers(world, words),
+        // Whoever is in sync stays level while time passes.
+        "level" => {
+            world.level = true;
+            Vec::new()
+        }
+        "answer" => follower::answer(world, words),
+        "replica" => world.tell(Input::ReplicaFetch(words.replica())),
         "lease" => {
             let until = time(words.0[0]);
             world.tell(Input::Lease { until })
@@ -196,11 +258,10 @@ fn act(world: &mut World, verb: &str, words: &Words<'_>) -> Vec<Effect> {
                 .collect(),
             None => world.flush(),
         },
-        "ack" => world.tell(Input::Acked {
-            member: member(words.0[0]),
-            epoch,
-            durable: words.offset("durable"),
-        }),
+        "ack" => {
+            let report = world.report(member(words.0[0]), epoch, words.offset("durable"));
+            world.tell(report)
+        }
         "disk-failed" => world.disk_failed(),
         "disk-back" => {
             if let Some(end) = words.number("end") {
@@ -233,6 +294,12 @@ fn act(world: &mut World, verb: &str, words: &Words<'_>) -> Vec<Effect> {
                 offset: words.offset("offset"),
             },
             "epoch" => Input::EpochDurable { epoch },
+            "truncated" => Input::Truncated {
+                end: words.offset("end"),
+            },
+            "checkpoint" => Input::Checkpointed {
+                mark: words.number("mark").unwrap() as u32,
+            },
             other => panic!("no report {other:?}"),
         }),
         "restart" => {
@@ -306,6 +373,16 @@ fn answer(world: &World, verb: &str, words: &Words<'_>) -> Option<String> {
             };
             producers.map(text).collect::<Vec<_>>().join(", ")
         }),
+        "ask" => Ok(follower::ask_text(machine.ask(now))),
+        "bounds" => machine.replica_bounds(&words.replica()).map(|bounds| {
+            let diverging = bounds.diverging.map_or_else(String::new, |(epoch, end)| {
+                format!(" diverging={}@{}", epoch.0, end.0)
+            });
+            format!(
+                "{}..{} hw={} log-start={}{diverging}",
+                bounds.from.0, bounds.to.0, bounds.high_watermark.0, bounds.log_start.0
+            )
+        }),
         "may-serve" => machine.may_serve(now).map(|()| "yes".to_owned()),
         "state" => Ok(format!(
             "log-start={} hw={} durable={} end={} epoch={}",
@@ -344,10 +421,54 @@ pub(super) fn effect_text(effect: &Effect) -> String {
             "append ticket={} at={} epoch={} hw={}",
             ticket.0, base_offset.0, leader_epoch.0, high_watermark.0
         ),
-        Effect::Epoch { epoch, start } => match start {
-            Some(start) => format!("epoch {} start={}", epoch.0, start.0),
-            None => format!("epoch {}", epoch.0),
-        },
+        Effect::Epoch {
+            epoch,
+            start,
+            unclean,
+        } => {
+            let start = start.map_or_else(String::new, |start| format!(" start={}", start.0));
+            let unclean = if *unclean { " unclean" } else { "" };
+            format!("epoch {}{start}{unclean}", epoch.0)
+        }
+        Effect::Copy {
+            first,
+            count,
+            base_offset,
+            leader_epoch,
+            high_watermark,
+            gap,
+            journaled,
+            ..
+        } => format!(
+            "copy {count} from {first} at={} epoch={} hw={}{}{}",
+            base_offset.0,
+            leader_epoch.0,
+            high_watermark.0,
+            if *gap { " gap" } else { "" },
+            if *journaled { "" } else { " unjournaled" }
+        ),
+        Effect::Truncate { to } => format!("truncate {}", to.0),
+        Effect::Checkpoint { mark } => format!("checkpoint {mark}"),
+        Effect::AlterIsr {
+            epoch,
+            part_ver,
+            isr,
+        } => {
+            let isr: Vec<String> = isr.iter().map(name).collect();
+            format!(
+                "alter-isr epoch={} ver={part_ver} {}",
+                epoch.0,
+                isr.join(",")
+            )
+        }
+        Effect::SlowDisk { member, slow } => {
+            let is = if *slow { "slow" } else { "slow no more" };
+            format!("disk of {} is {is}", name(member))
+        }
+        Effect::CopyRefused { fault } => format!("copy refused: {fault:?}"),
+        Effect::Level { to, epoch } => {
+            format!("level with {} epoch={}", letter(*to), epoch.0)
+        }
         Effect::LogStart { offset } => format!("log-start {}", offset.0),
         Effect::Park { ticket } => format!("park ticket={}", ticket.0),
         Effect::Reply { ticket, outcome } => {
@@ -384,11 +505,24 @@ fn outcome_text(outcome: &Outcome) -> String {
     }
 }
 
+fn letter(node: NodeId) -> char {
+    char::from(b'a' + u8::try_from(node.0 - 1).unwrap())
+}
+
+/// As [`member`] reads it.
+fn name(member: &Member) -> String {
+    let disk = u128::from_be_bytes(member.disk.0.0);
+    let disk = match disk / 100 {
+        0 | 1 => String::new(),
+        disk => format!(".{disk}"),
+    };
+    format!("{}{disk}", letter(member.node))
+}
+
 /// Kafka's names, where there is one.
 fn refusal_text(refusal: &Refusal) -> String {
     match refusal {
         Refusal::NotLeader { leader, epoch } => {
-            let letter = |node: NodeId| char::from(b'a' + u8::try_from(node.0 - 1).unwrap());
             let leader = leader.map_or_else(|| "nobody".to_owned(), |it| letter(it).to_string());
             format!("NOT_LEADER_OR_FOLLOWER leader={leader} epoch={}", epoch.0)
         }
