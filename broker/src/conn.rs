@@ -8,12 +8,13 @@
 //! frame: 0 length i32 (bytes behind it, ≤ 16 MiB) · 4 api_key i16 · 6 api_version i16 · 8 correlation_id i32 · …
 //! ```
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::context::Context;
 use crate::core::Core;
@@ -42,14 +43,47 @@ const FRAME_BYTES_MIN: usize = 8;
 /// Serves a client until it leaves, breaks the protocol, or stops taking its answers.
 pub(crate) async fn serve(core: Rc<Core>, stream: Stream) {
     let context = Context::anonymous(stream.host());
-    let replies = Rc::new(Replies::default());
+    let stream = Rc::new(stream);
+    let replies = Rc::new(Replies::new(core.clone(), &stream));
+    let pause = Pause::default();
     let ended = tokio::select! {
-        read = read_loop(&core, &stream, &context, &replies) => read,
+        read = read_loop(&core, &stream, &context, &replies, &pause) => read,
         written = write_loop(&core, &stream, &replies) => written,
+        silent = silence(&pause, &replies) => silent,
     };
     if let Err(error) = ended {
         core.counters.connection_ended(&error);
         tracing::debug!(host = %context.host, %error, "connection closed");
+    }
+}
+
+/// The wait for a frame that is under way: since when, and whether its length has begun to come.
+#[derive(Default)]
+struct Pause {
+    since: Cell<Option<Instant>>,
+    half: Cell<bool>,
+}
+
+/// Ends a connection that says nothing for too long. One timer a connection, moved on when it fires: setting one for
+/// each frame would cost as much as decoding it.
+async fn silence(pause: &Pause, replies: &Replies) -> io::Result<()> {
+    loop {
+        let since = pause.since.get().unwrap_or_else(Instant::now);
+        sleep_until(since + IDLE_MAX).await;
+        if pause.since.get() != Some(since) {
+            continue;
+        }
+        if pause.half.get() {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "half a frame's length, then nothing",
+            ));
+        }
+        // A long poll or a join may be under way for longer than that.
+        if replies.owed() == 0 {
+            return Ok(());
+        }
+        pause.since.set(Some(Instant::now()));
     }
 }
 
@@ -58,9 +92,10 @@ async fn read_loop(
     stream: &Stream,
     context: &Context,
     replies: &Rc<Replies>,
+    pause: &Pause,
 ) -> io::Result<()> {
     let mut buffer = BytesMut::with_capacity(IDLE_BYTES);
-    while let Some(frame) = next_frame(core, stream, &mut buffer, replies).await? {
+    while let Some(frame) = next_frame(core, stream, &mut buffer, replies, pause).await? {
         let key = i16::from_be_bytes([frame[0], frame[1]]);
         replies
             .below(if dispatch::pipelined(key) {
@@ -81,24 +116,18 @@ async fn next_frame(
     stream: &Stream,
     buffer: &mut BytesMut,
     replies: &Replies,
+    pause: &Pause,
 ) -> io::Result<Option<Bytes>> {
     while buffer.len() < 4 {
         buffer.reserve(IDLE_BYTES - buffer.len());
-        let read = timeout(IDLE_MAX, stream.read_some(buffer, IDLE_BYTES)).await;
+        pause.half.set(!buffer.is_empty());
+        pause.since.set(Some(Instant::now()));
+        let read = stream.read_some(buffer, IDLE_BYTES).await?;
+        pause.since.set(None);
         match read {
-            Ok(Ok(0)) if buffer.is_empty() => return Ok(None),
-            Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(error),
-            // A long poll or a join may be under way for longer than that.
-            Err(_) if buffer.is_empty() && replies.owed() == 0 => return Ok(None),
-            Err(_) if buffer.is_empty() => {}
-            Err(_) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "half a frame's length, then nothing",
-                ));
-            }
+            0 if buffer.is_empty() => return Ok(None),
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => {}
         }
     }
     let claimed = i32::from_be_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]);
@@ -136,7 +165,14 @@ async fn next_frame(
 }
 
 async fn read_body(stream: &Stream, buffer: &mut BytesMut, bytes_max: usize) -> io::Result<()> {
-    match timeout(BODY_STALL_MAX, stream.read_some(buffer, bytes_max)).await {
+    let read = match stream.try_read(buffer, bytes_max) {
+        // Only what has to be waited for needs a timer.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            timeout(BODY_STALL_MAX, stream.read_some(buffer, bytes_max)).await
+        }
+        read => Ok(read),
+    };
+    match read {
         Ok(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error),

@@ -5,12 +5,15 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
+use rustix::net::SendFlags;
 use tokio::sync::Notify;
 
+use crate::core::Core;
 use crate::spindle::FileRange;
+use crate::stream::Stream;
 
 /// One piece of an answer.
 pub(crate) enum Piece {
@@ -36,7 +39,17 @@ pub(crate) enum Answer {
 #[derive(Default)]
 pub(crate) struct Replies {
     queue: RefCell<Queue>,
-    changed: Notify,
+    /// The front request is answered, and its answer is for the connection's task to write.
+    answered: Notify,
+    /// A place is free.
+    freed: Notify,
+    line: Option<Line>,
+}
+
+/// Where answers go, and who counts them. The socket closes with its connection, whatever is still owed.
+struct Line {
+    core: Rc<Core>,
+    stream: Weak<Stream>,
 }
 
 #[derive(Default)]
@@ -53,6 +66,15 @@ pub(crate) struct Owed {
 }
 
 impl Replies {
+    /// A queue without duties, whose answers go to `stream`.
+    pub(crate) fn new(core: Rc<Core>, stream: &Rc<Stream>) -> Self {
+        let stream = Rc::downgrade(stream);
+        Self {
+            line: Some(Line { core, stream }),
+            ..Self::default()
+        }
+    }
+
     /// Takes the next place in line.
     pub(crate) fn owe(self: &Rc<Self>) -> Owed {
         let mut queue = self.queue.borrow_mut();
@@ -81,7 +103,7 @@ impl Replies {
             {
                 return answer;
             }
-            self.changed.notified().await;
+            self.answered.notified().await;
         }
     }
 
@@ -91,18 +113,17 @@ impl Replies {
         queue.places.pop_front().expect("an answer was handed out");
         queue.first += 1;
         drop(queue);
-        // The reader may wait for its turn.
-        self.changed.notify_waiters();
+        self.freed.notify_waiters();
     }
 
     /// Waits until fewer than `limit` requests are unanswered.
     pub(crate) async fn below(&self, limit: usize) {
         loop {
-            let changed = self.changed.notified();
+            let freed = self.freed.notified();
             if self.owed() < limit {
                 return;
             }
-            changed.await;
+            freed.await;
         }
     }
 }
@@ -120,12 +141,44 @@ impl Owed {
         let mut queue = replies.queue.borrow_mut();
         // A place that was sent already can't be owed: `Owed` is consumed when it answers.
         let at = usize::try_from(self.seq - queue.first).expect("the queue is short");
+        let answer = match (&replies.line, answer) {
+            // At the front nothing else is being written: this answer is, from here, and the connection's task sleeps
+            // on, since waking it costs as much as the rest of the answer.
+            (Some(line), Answer::Bytes(bytes)) if at == 0 => line.write(bytes),
+            (_, answer) => Some(answer),
+        };
+        let written = answer.is_none();
         if let Some(place) = queue.places.get_mut(at) {
-            *place = Some(answer);
+            *place = answer;
         }
         drop(queue);
-        if at == 0 {
-            replies.changed.notify_one();
+        if written {
+            replies.sent();
+        }
+        let front = replies
+            .queue
+            .borrow()
+            .places
+            .front()
+            .is_some_and(Option::is_some);
+        if front && at == 0 {
+            replies.answered.notify_one();
+        }
+    }
+}
+
+impl Line {
+    /// Hands an answer to the socket; gives back what is left of it, for the connection's task to write or to fail on.
+    /// A connection that has ended takes none.
+    fn write(&self, mut bytes: Bytes) -> Option<Answer> {
+        let stream = self.stream.upgrade()?;
+        match stream.try_write(&bytes, SendFlags::empty()) {
+            Ok(written) => {
+                self.core.counters.bytes_out.add(written as u64);
+                let left = bytes.split_off(written);
+                (!left.is_empty()).then_some(Answer::Bytes(left))
+            }
+            Err(_) => Some(Answer::Bytes(bytes)),
         }
     }
 }

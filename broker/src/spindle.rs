@@ -123,6 +123,8 @@ struct Pending {
     ops: Vec<(Op, After)>,
     compaction: compactor::Inbox,
     stop: bool,
+    /// The writer thread waits on [`Shared::wake`]: whoever leaves something for it must wake it.
+    asleep: bool,
 }
 
 /// The core thread's end of a disk.
@@ -219,14 +221,14 @@ impl Spindle {
         self.shared
             .waiting
             .store(pending.ops.len(), Ordering::Relaxed);
-        drop(pending);
-        self.shared.wake.notify_one();
+        self.shared.wake(pending);
     }
 
     /// Orders a compaction, one at a time: [`Event::Compacted`] follows, unless the disk fails or the node stops first.
     pub(crate) fn compact(&self, order: Order) {
-        self.shared.lock().compaction.order(order);
-        self.shared.wake.notify_one();
+        let mut pending = self.shared.lock();
+        pending.compaction.order(order);
+        self.shared.wake(pending);
     }
 
     /// Whether so much waits that clients should not be read further.
@@ -335,8 +337,9 @@ impl Spindle {
     pub(crate) fn stop(&self) {
         self.push(Op::Clean, After::Clean);
         self.flush();
-        self.shared.lock().stop = true;
-        self.shared.wake.notify_one();
+        let mut pending = self.shared.lock();
+        pending.stop = true;
+        self.shared.wake(pending);
     }
 }
 
@@ -344,6 +347,36 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Pending> {
         // The lock guards a queue that every statement leaves whole.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the writer thread if it sleeps. Telling one that doesn't would cost a system call a request.
+    fn wake(&self, mut pending: MutexGuard<'_, Pending>) {
+        let asleep = std::mem::take(&mut pending.asleep);
+        drop(pending);
+        if asleep {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Waits until [`Shared::wake`] is called, or `limit` has passed.
+    fn sleep<'a>(
+        &self,
+        mut pending: MutexGuard<'a, Pending>,
+        limit: Option<Duration>,
+    ) -> MutexGuard<'a, Pending> {
+        pending.asleep = true;
+        let mut pending = match limit {
+            Some(limit) => {
+                let waited = self.wake.wait_timeout(pending, limit);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => {
+                let waited = self.wake.wait(pending);
+                waited.unwrap_or_else(PoisonError::into_inner)
+            }
+        };
+        pending.asleep = false;
+        pending
     }
 }
 

@@ -36,37 +36,60 @@ impl Stream {
         self.host
     }
 
-    /// Waits for bytes and appends what fits into `buffer`'s spare capacity, which the caller has made, at most
-    /// `bytes_max`; 0 is the end.
+    /// Appends what has come into `buffer`'s spare capacity, which the caller has made, at most `bytes_max`; 0 is the
+    /// end, `WouldBlock` that nothing has come.
+    pub(crate) fn try_read(&self, buffer: &mut BytesMut, bytes_max: usize) -> io::Result<usize> {
+        let room = bytes_max.min(buffer.capacity() - buffer.len());
+        let read = self.socket.try_read_buf(&mut buffer.limit(room));
+        if let Ok(bytes) = read
+            && (1..room).contains(&bytes)
+        {
+            // The socket gave all it had. Saying so spares the call that would only learn it; what comes from now on is
+            // a new edge for epoll.
+            let _ = self.socket.try_io(Interest::READABLE, || {
+                Err::<(), _>(io::ErrorKind::WouldBlock.into())
+            });
+        }
+        read
+    }
+
+    /// Waits for bytes and reads them as [`Stream::try_read`] does.
     pub(crate) async fn read_some(
         &self,
         buffer: &mut BytesMut,
         bytes_max: usize,
     ) -> io::Result<usize> {
-        let room = bytes_max.min(buffer.capacity() - buffer.len());
         loop {
             self.socket.readable().await?;
-            match self.socket.try_read_buf(&mut buffer.limit(room)) {
+            match self.try_read(buffer, bytes_max) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result,
             }
         }
     }
 
+    /// Hands over what the socket takes of `bytes` now; `WouldBlock` if that is nothing.
+    pub(crate) fn try_write(&self, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
+        let written = self.socket.try_io(Interest::WRITABLE, || {
+            rustix::net::send(self.socket.as_fd(), bytes, flags | SendFlags::NOSIGNAL)
+                .map_err(io::Error::from)
+        })?;
+        if written == 0 && !bytes.is_empty() {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        Ok(written)
+    }
+
     /// Writes all of `bytes`; fails if the peer takes none for 30 s. With `more` the last segment may wait for what the
     /// next call brings, so that an answer's head does not travel alone.
     pub(crate) async fn write_all(&self, mut bytes: &[u8], more: bool) -> io::Result<()> {
         let flags = if more {
-            SendFlags::MORE | SendFlags::NOSIGNAL
+            SendFlags::MORE
         } else {
-            SendFlags::NOSIGNAL
+            SendFlags::empty()
         };
         while !bytes.is_empty() {
-            let written = self.socket.try_io(Interest::WRITABLE, || {
-                rustix::net::send(self.socket.as_fd(), bytes, flags).map_err(io::Error::from)
-            });
-            match written {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            match self.try_write(bytes, flags) {
                 Ok(written) => bytes = &bytes[written..],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
                 Err(error) => return Err(error),

@@ -133,8 +133,9 @@ impl Lent {
     pub(super) fn turn(mut self, view: &View<LinuxIo>) {
         let read = view.compact(&mut self.compactor);
         let Self { compactor, writer } = self;
-        writer.lock().compaction.back = Some(Back { compactor, read });
-        writer.wake.notify_one();
+        let mut pending = writer.lock();
+        pending.compaction.back = Some(Back { compactor, read });
+        writer.wake(pending);
     }
 }
 

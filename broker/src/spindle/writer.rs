@@ -193,15 +193,7 @@ impl Writer {
             let wait = work.at.map(|at| at.since(clock::now()));
             pending = match wait {
                 Some(wait) if wait.is_zero() => break,
-                Some(wait) => match self.shared.wake.wait_timeout(pending, wait) {
-                    Ok((pending, _)) => pending,
-                    Err(poisoned) => poisoned.into_inner().0,
-                },
-                None => self
-                    .shared
-                    .wake
-                    .wait(pending)
-                    .unwrap_or_else(std::sync::PoisonError::into_inner),
+                wait => self.shared.sleep(pending, wait),
             };
         }
         for (op, after) in pending.ops.drain(..) {
@@ -300,7 +292,7 @@ impl Writer {
                 return false;
             }
             if pending.ops.is_empty() {
-                drop(self.shared.wake.wait_timeout(pending, left));
+                drop(self.shared.sleep(pending, Some(left)));
             } else {
                 drop(pending);
                 self.fail_queued();
@@ -343,7 +335,7 @@ impl Writer {
                 break;
             }
             if pending.ops.is_empty() {
-                drop(self.shared.wake.wait(pending));
+                drop(self.shared.sleep(pending, None));
             }
         }
         self.fail_queued();
