@@ -53,6 +53,8 @@ pub(crate) struct Core {
     pub(crate) sessions: RefCell<Sessions>,
     site: Site,
     node: usize,
+    /// What the site file calls the disks that are not there.
+    away: Vec<String>,
     started: Instant,
     /// Where clients reach this node, as Metadata says it.
     advertised: Cell<Option<(IpAddr, u16)>>,

@@ -13,6 +13,7 @@ mod context;
 mod core;
 mod counters;
 mod dispatch;
+mod handover;
 mod histogram;
 mod http;
 mod limits;
@@ -110,7 +111,7 @@ enum Verb {
 /// `howdah run`.
 #[derive(Args)]
 pub(crate) struct RunArgs {
-    /// Site file; the embedded single-node site if absent
+    /// Site file; the embedded single-node site if absent; `-`: its blob on standard input, as an appliance's board gives it
     #[arg(long)]
     pub(crate) site: Option<PathBuf>,
     /// Which node of the site this is; may be left out if there is one
@@ -119,6 +120,9 @@ pub(crate) struct RunArgs {
     /// Where relative disk paths begin; made and formatted if it does not exist
     #[arg(long, default_value = "data")]
     pub(crate) data: PathBuf,
+    /// Where a disk lies that the site file names by its serial number: its place there from 0, its root, its ring's device
+    #[arg(long, value_name = "N=ROOT,RING")]
+    pub(crate) disk: Vec<handover::HandedDisk>,
     /// Kafka address instead of the site's; port 0 picks a free one and prints it
     #[arg(long)]
     pub(crate) kafka: Option<SocketAddr>,

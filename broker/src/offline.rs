@@ -234,7 +234,7 @@ mod testing {
 
     use site::Site;
 
-    use crate::spindle::open::{Opened, open_all};
+    use crate::spindle::open::{Opened, open_all, places};
 
     /// A node with two disks in a directory that goes when this does.
     pub(super) struct Node {
@@ -271,7 +271,10 @@ mod testing {
 
         /// Opens the disks as a start of the node does; meta disk first.
         pub(super) fn open(&self) -> Result<Vec<Opened>, String> {
-            open_all(&self.site, 0, &self.data).map_err(|fault| fault.to_string())
+            places(&self.site.nodes[0], &self.data, &[])
+                .and_then(|places| open_all(&self.site, 0, places))
+                .map(|(opened, _)| opened)
+                .map_err(|fault| fault.to_string())
         }
     }
 

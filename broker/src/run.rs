@@ -17,7 +17,7 @@ use crate::core::{Core, Ended, Start};
 use crate::http::HttpDoor;
 use crate::spindle::open;
 use crate::stream::Stream;
-use crate::{RunArgs, conn, exit, limits, listener, logs};
+use crate::{RunArgs, conn, exit, handover, limits, listener, logs};
 
 /// All of an orderly stop: systemd and an updater wait no longer.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -49,6 +49,7 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
 
 fn serve(args: &RunArgs) -> Result<(), Refusal> {
     let site = match &args.site {
+        Some(path) if path.as_os_str() == "-" => handover::read_site(std::io::stdin())?,
         Some(path) => site::load(path).map_err(|fault| refusal(exit::USAGE, fault))?,
         None => site::laptop(),
     };
@@ -70,7 +71,9 @@ fn serve(args: &RunArgs) -> Result<(), Refusal> {
         .map_err(|error| refusal(exit::FAULT, format!("the reactor: {error}")))?;
     // Before a disk is touched: an address that is taken is said at once, and nothing was formatted for it.
     let bound = runtime.block_on(bind(doors))?;
-    let disks = open::open_all(&site, node, &args.data).map_err(|fault| {
+    let found = open::places(&site.nodes[node], &args.data, &args.disk);
+    let disks = found.and_then(|found| open::open_all(&site, node, found));
+    let opened = disks.map_err(|fault| {
         refusal(
             if fault.protects() {
                 exit::REFUSED
@@ -80,7 +83,13 @@ fn serve(args: &RunArgs) -> Result<(), Refusal> {
             fault,
         )
     })?;
-    let start = Start { site, node, disks };
+    let (disks, away) = opened;
+    let start = Start {
+        site,
+        node,
+        disks,
+        away,
+    };
     LocalSet::new().block_on(&runtime, live(start, bound, &args.data))
 }
 
@@ -244,7 +253,9 @@ async fn watchdog(core: Rc<Core>) {
         return;
     };
     while !core.stopping() {
-        notify(&[NotifyState::Watchdog]);
+        // What board resets a machine for; systemd passes it over (sd_notify(3): unknown names are ignored).
+        let busy = format!("X_HOWDAH_META_BUSY_MS={}", core.meta_busy().as_millis());
+        notify(&[NotifyState::Watchdog, NotifyState::Custom(&busy)]);
         tokio::time::sleep(limit / 3).await;
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Start {
     pub(crate) node: usize,
     /// Meta disk first.
     pub(crate) disks: Vec<Opened>,
+    /// What the site file calls the disks that are not there.
+    pub(crate) away: Vec<String>,
 }
 
 /// Why it does not start.
@@ -59,7 +61,12 @@ struct Founding {
 impl Core {
     /// Starts the disks' threads and every machine. The node serves when [`Core::ready`] returns.
     pub(crate) fn start(start: Start) -> Result<Rc<Self>, StartFault> {
-        let Start { site, node, disks } = start;
+        let Start {
+            site,
+            node,
+            disks,
+            away,
+        } = start;
         let (events, told) = mpsc::unbounded_channel();
         let meta = &disks[0].recovered;
         let me = meta.superblock.node;
@@ -146,6 +153,7 @@ impl Core {
             sessions: RefCell::new(Sessions::default()),
             site,
             node,
+            away,
             started: clock::now(),
             advertised: Cell::new(None),
             http: Cell::new(None),
@@ -349,12 +357,8 @@ const RETENTION_MS: i64 = 7 * 24 * 3600 * 1000;
 fn declared(site: &Site, node: usize, disks: &[Opened]) -> Vec<Declared> {
     let mut sizes = quota::known_disks(site);
     // `disks` begins with the meta disk, the site file need not.
-    let places = &site.nodes[node].disks;
-    for (size, place) in sizes[node].iter_mut().zip(places) {
-        let path = place.place.to_string();
-        let opened = disks
-            .iter()
-            .find(|opened| opened.place.path.ends_with(&path));
+    for (at, size) in sizes[node].iter_mut().enumerate() {
+        let opened = disks.iter().find(|opened| opened.place.at == at);
         *size = opened.map(|opened| opened.use_bytes).or(*size);
     }
     let quotas = quota::site_quotas(site, &sizes);

@@ -59,6 +59,9 @@ impl Core {
         } else if !inner.founded {
             reasons.push("the site's topics are being prepared".to_owned());
         }
+        for place in &self.away {
+            reasons.push(format!("disk {place} is away"));
+        }
         for spindle in &inner.spindles {
             match spindle.condition() {
                 Condition::Serving if spindle.stalled() => reasons.push(format!(
@@ -96,6 +99,11 @@ impl Core {
             ));
         }
         reasons
+    }
+
+    /// How long the write to the meta disk that is under way has taken.
+    pub(crate) fn meta_busy(&self) -> std::time::Duration {
+        self.inner.borrow().spindles[0].busy_for()
     }
 
     /// Returns when the node serves what its disks hold. A disk that failed does not keep the others waiting.

@@ -187,8 +187,9 @@ fn blank_meta(
     node: usize,
     args: &AdoptArgs,
 ) -> Result<(DiskPlace, DiskLock), Refusal> {
-    let places =
-        places(&site.nodes[node], &args.data).map_err(|fault| refusal(exit::USAGE, fault))?;
+    let places = places(&site.nodes[node], &args.data, &[])
+        .map_err(|fault| refusal(exit::USAGE, fault))?
+        .here;
     let real = |path: &Path| fs::canonicalize(path).ok();
     let mut dirs: Vec<&PathBuf> = args.dirs.iter().collect();
     let mut blank = Vec::new();

@@ -30,7 +30,7 @@ pub(super) fn run(args: &FormatArgs) -> Result<(), Refusal> {
     let own = &site.nodes[node];
     let id = NodeId(own.id);
     let usage = |fault: Fault| refusal(exit::USAGE, fault);
-    let places = places(own, &args.data).map_err(usage)?;
+    let places = places(own, &args.data, &[]).map_err(usage)?.here;
     let names: Vec<&str> = own.disks.iter().map(|disk| name(&disk.place)).collect();
     if let Some(unknown) = args
         .erase

@@ -16,6 +16,7 @@ use store::{
 };
 use thiserror::Error;
 
+use crate::handover::HandedDisk;
 use crate::lock::DiskLock;
 use crate::mutation::{Mutation, is};
 
@@ -37,12 +38,23 @@ pub(crate) struct Opened {
 /// Where a disk lies and how it is used; enough to open it again.
 #[derive(Clone, Debug)]
 pub(crate) struct DiskPlace {
+    /// Its place among the node's disks in the site file, from 0.
+    pub(crate) at: usize,
     pub(crate) path: PathBuf,
     pub(crate) journal: Option<PathBuf>,
     pub(crate) journal_bytes: u64,
     pub(crate) config: Config,
     /// Taken when the disk is opened; every copy of the place holds it.
     pub(crate) lock: Option<Arc<DiskLock>>,
+}
+
+/// Where a node's disks lie.
+#[derive(Debug)]
+pub(crate) struct Places {
+    /// Those that are there, in the order of the site file.
+    pub(crate) here: Vec<DiskPlace>,
+    /// What the site file calls the others.
+    pub(crate) away: Vec<String>,
 }
 
 /// Why the node's disks can't be used.
@@ -80,6 +92,11 @@ pub(crate) enum Fault {
     OtherIncarnation { path: PathBuf, meta: PathBuf },
     #[error("{first} and {second} both say that they are the meta disk")]
     TwoMetaDisks { first: PathBuf, second: PathBuf },
+    /// Nobody knows whether it holds a site: to found another one beside it would lose it.
+    #[error(
+        "the meta disk, {meta}, is not there: the node waits for it. If it is lost, put a blank one in its place in the site file"
+    )]
+    MetaAway { meta: String },
     /// L1.8.
     #[error(
         "the meta disk {meta} is blank, but {holding} hold data: starting would found a new site beside it. \
@@ -98,6 +115,7 @@ impl Fault {
                 | Self::OtherNode { .. }
                 | Self::OtherIncarnation { .. }
                 | Self::TwoMetaDisks { .. }
+                | Self::MetaAway { .. }
                 | Self::MetaLost { .. }
                 | Self::RingHole { .. }
         )
@@ -111,39 +129,70 @@ pub(crate) enum Held {
     Formatted(Box<Superblock>),
 }
 
-/// Where each disk of `node` lies, in the order of the site file; the first is the meta disk.
-pub(crate) fn places(node: &Node, data: &Path) -> Result<Vec<DiskPlace>, Fault> {
+/// Where each disk of `node` lies, in the order of the site file; the first is the meta disk. On an appliance that is what
+/// board hands over, and what it does not is away.
+pub(crate) fn places(node: &Node, data: &Path, handed: &[HandedDisk]) -> Result<Places, Fault> {
     let path_of = |place: &Place| match place {
         Place::Path(path) => Ok(data.join(path)),
         named => Err(Fault::NotAPath(named.to_string())),
     };
-    node.disks
-        .iter()
-        .map(|disk| {
-            Ok(DiskPlace {
-                path: path_of(&disk.place)?,
-                journal: disk.journal.place.as_ref().map(path_of).transpose()?,
-                journal_bytes: disk.journal.bytes,
-                config: Config {
-                    preallocate: disk.ahead(),
-                    ..Config::default()
-                },
-                lock: None,
-            })
-        })
-        .collect()
+    let mut places = Places {
+        here: Vec::with_capacity(node.disks.len()),
+        away: Vec::new(),
+    };
+    for (at, disk) in node.disks.iter().enumerate() {
+        let (path, journal) = match handed.iter().find(|it| it.at == at) {
+            Some(handed) => (handed.root.clone(), Some(handed.ring.clone())),
+            None if !handed.is_empty() => {
+                places.away.push(disk.place.to_string());
+                continue;
+            }
+            None => (
+                path_of(&disk.place)?,
+                disk.journal.place.as_ref().map(path_of).transpose()?,
+            ),
+        };
+        places.here.push(DiskPlace {
+            at,
+            path,
+            journal,
+            journal_bytes: disk.journal.bytes,
+            config: Config {
+                preallocate: disk.ahead(),
+                ..Config::default()
+            },
+            lock: None,
+        });
+    }
+    Ok(places)
 }
 
-/// Opens every disk of the site's `node`, meta disk first, making those that are blank.
-pub(crate) fn open_all(site: &Site, node: usize, data: &Path) -> Result<Vec<Opened>, Fault> {
+/// Opens every disk of the site's `node` that is there, meta disk first, making those that are blank. Says what is away.
+pub(crate) fn open_all(
+    site: &Site,
+    node: usize,
+    places: Places,
+) -> Result<(Vec<Opened>, Vec<String>), Fault> {
     let own = &site.nodes[node];
-    let mut places = places(own, data)?;
+    let Places {
+        here: mut places,
+        away,
+    } = places;
     let id = NodeId(own.id);
     let mut held = places.iter().map(look).collect::<Result<Vec<_>, _>>()?;
     let holds = |held: &Held| matches!(held, Held::Formatted(superblock) if !fresh(superblock));
     if !held.iter().any(holds) {
         // Empty (L1.8): what an earlier first start made and never used is made anew, all of one incarnation.
         held.iter_mut().for_each(|held| *held = Held::Blank);
+    }
+    let is_meta = |held: &Held| matches!(held, Held::Formatted(it) if it.meta && !fresh(it));
+    if places.first().is_none_or(|first| first.at != 0) && !held.iter().any(is_meta) {
+        return Err(Fault::MetaAway {
+            meta: own.disks[0].place.to_string(),
+        });
+    }
+    for place in &away {
+        tracing::error!("the disk with {place} is away; the others serve without it");
     }
     let meta = found_meta(&places, &held, id)?;
     let dirty_bytes_max = memory_bytes() / DIRTY_PART / places.len() as u64;
@@ -170,7 +219,7 @@ pub(crate) fn open_all(site: &Site, node: usize, data: &Path) -> Result<Vec<Open
             });
         }
         identity = identity.or(Some((superblock.incarnation, superblock.site)));
-        let usage = &own.disks[at].usage;
+        let usage = &own.disks[place.at].usage;
         let disk_free = fs_bytes(&place.path, usage)?;
         let use_bytes = usage.resolve(disk_free.free, disk_free.held);
         // What others hold just now is not held for ever: it bounds what is promised from now on, and the file system
@@ -212,7 +261,7 @@ pub(crate) fn open_all(site: &Site, node: usize, data: &Path) -> Result<Vec<Open
              second every half minute: set vm.dirty_writeback_centisecs=0 and vm.dirty_expire_centisecs=360000"
         );
     }
-    Ok(opened)
+    Ok((opened, away))
 }
 
 /// Whether `path` lies on a device that says it turns.
@@ -533,7 +582,8 @@ mod tests {
     }
 
     fn open(scratch: &Scratch) -> Result<Vec<Superblock>, Fault> {
-        let opened = open_all(&two_disks(), 0, &scratch.0)?;
+        let site = two_disks();
+        let (opened, _) = open_all(&site, 0, places(&site.nodes[0], &scratch.0, &[])?)?;
         Ok(opened
             .into_iter()
             .map(|it| it.recovered.superblock)
@@ -594,6 +644,55 @@ mod tests {
             "{fault}"
         );
         assert!(!scratch.0.join("one").exists(), "nothing was made");
+    }
+
+    #[test]
+    fn a_disk_that_is_away_leaves_the_others_and_the_meta_disk_is_waited_for() {
+        let text = "[site]\nname = \"x\"\nsecret = { file = \"x.key\" }\n[[node]]\naddress = \"127.0.0.1\"\n\
+            disk = [{ serial = \"S1\", use = \"1GiB\", journal = \"32MiB\" }, { serial = \"S2\", use = \"1GiB\", journal = \"32MiB\" }]\n[appliance]\n";
+        let site = site::parse(text, "x.toml").unwrap();
+        let open = |scratch: &Scratch, disks: &[usize]| {
+            let handed: Vec<HandedDisk> = disks
+                .iter()
+                .map(|at| HandedDisk {
+                    at: *at,
+                    root: scratch.0.join(at.to_string()),
+                    ring: scratch.0.join(format!("ring{at}")),
+                })
+                .collect();
+            let places = places(&site.nodes[0], Path::new("nowhere"), &handed)?;
+            let (opened, away) = open_all(&site, 0, places)?;
+            let superblocks: Vec<_> = opened
+                .into_iter()
+                .map(|it| it.recovered.superblock)
+                .collect();
+            Ok::<_, Fault>((superblocks, away))
+        };
+        let scratch = Scratch::new("away");
+        // Not the other one: it would found a site that the meta disk may hold already.
+        let fault = open(&scratch, &[1]).unwrap_err();
+        assert!(
+            matches!(fault, Fault::MetaAway { .. }) && fault.protects(),
+            "{fault}"
+        );
+        assert!(!scratch.0.join("1/SUPER.a").exists(), "nothing was made");
+        let (both, away) = open(&scratch, &[0, 1]).unwrap();
+        assert!(both[0].meta && both[0].journal_apart && away.is_empty());
+        assert!(scratch.0.join("ring1").exists() && !scratch.0.join("1/journal").exists());
+        let (one, away) = open(&scratch, &[0]).unwrap();
+        assert_eq!((one.len(), one[0].disk), (1, both[0].disk));
+        assert_eq!(away, ["serial S2"]);
+        assert!(matches!(
+            open(&scratch, &[1]).unwrap_err(),
+            Fault::MetaAway { .. }
+        ));
+        assert!(matches!(
+            open(&scratch, &[]).unwrap_err(),
+            Fault::NotAPath(_)
+        ));
+        let (again, away) = open(&scratch, &[1, 0]).unwrap();
+        assert_eq!(again[1].disk, both[1].disk, "back as it was");
+        assert!(away.is_empty());
     }
 
     #[test]

@@ -56,6 +56,7 @@ impl World {
         let (disk, recovered) = Disk::open(io(), Config::default()).unwrap();
         let opened = Opened {
             place: DiskPlace {
+                at: 0,
                 path: root.clone(),
                 journal: None,
                 journal_bytes: format.journal_bytes,

@@ -299,6 +299,11 @@ impl Io for LinuxIo {
     }
 
     fn unwritten(&self, file: &File) -> io::Result<Unwritten> {
+        let stat = rustix::fs::fstat(file)?;
+        if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_block_device() {
+            // A raw partition has its blocks, whatever was written to them.
+            return Ok(Unwritten::None);
+        }
         let bytes = self.bytes(file)?;
         let mut at = 0;
         while at < bytes {
