@@ -22,7 +22,7 @@ use crate::disks::{drives, prepare};
 use crate::start::{self, Told};
 use crate::supervise::{Effect, Ending, Input, Supervisor};
 use crate::watchdog::{Life, Watchdog};
-use crate::{log, mounts, reasons, say, time};
+use crate::{button, log, mounts, reasons, say, time};
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(200);
@@ -40,6 +40,8 @@ enum Event {
     Told(Told),
     Notice(Notice),
     Line(String),
+    /// The power button went down.
+    Button,
     Tested(Result<(), String>),
 }
 
@@ -98,6 +100,10 @@ pub(crate) fn run() -> ExitCode {
             None
         }
     };
+    let pressed = tell.clone();
+    if let Err(error) = button::listen(move || drop(pressed.try_send(Event::Button))) {
+        say!("power button: {error}");
+    }
     let notices = tell.clone();
     if let Err(error) = broker::listen(move |it| drop(notices.try_send(Event::Notice(it)))) {
         say!("the notify socket: {error}");
@@ -166,6 +172,7 @@ impl Board {
                     self.step(Input::Ping { meta_busy });
                 }
             }
+            Event::Button => self.step(Input::End(Ending::PowerOff)),
             Event::Tested(outcome) => self.step(Input::Tested(outcome)),
             Event::Line(line) => {
                 let node = self

@@ -9,6 +9,7 @@
 //! never chosen by its `/dev` name or its size, and one that holds anything at all is never written to.
 
 pub(crate) mod drives;
+mod erc;
 mod ext4;
 pub(crate) mod prepare;
 mod provision;
@@ -112,6 +113,8 @@ mod tests {
             wwn: wwn.map(str::to_owned),
             bytes: 4 << 40,
             sector_bytes: 512,
+            ata: false,
+            zoned: false,
         }
     }
 

@@ -7,6 +7,7 @@
 mod board;
 mod boot;
 mod broker;
+mod button;
 mod clock;
 mod console;
 mod disks;

@@ -4,7 +4,6 @@ use std::ffi::CStr;
 use std::fs;
 use std::path::Path;
 
-use rustix::fs::sync;
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, reboot};
 
@@ -15,6 +14,8 @@ use crate::supervise::Ending;
 pub(crate) fn mount_all() {
     let quiet = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
     mount_one("proc", "/proc", "proc", quiet, c"hidepid=2");
+    // Before the first line is said: the kernel drops what a program says faster than ten lines in five seconds.
+    let _ = fs::write("/proc/sys/kernel/printk_devkmsg", "on\n");
     mount_one("sysfs", "/sys", "sysfs", quiet, c"");
     let no_exec = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount_one("devtmpfs", "/dev", "devtmpfs", no_exec, c"mode=0755");
@@ -50,9 +51,8 @@ pub(crate) fn take_ctrl_alt_del() {
     }
 }
 
-/// What is still in memory goes to the disks, then the machine ends.
+/// The machine ends. What was in memory has gone to the disks before.
 pub(crate) fn end(ending: Ending) -> ! {
-    sync();
     now(match ending {
         Ending::Reboot => RebootCommand::Restart,
         Ending::PowerOff => RebootCommand::PowerOff,

@@ -31,7 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The site from the machine's emulator; one image serves all tests.
 const FROM_EMULATOR: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/howdah/site/raw";
 /// File systems and devices that no modalias names, or that must be there before something asks for them.
-const BY_NAME: [&str; 12] = [
+const BY_NAME: [&str; 14] = [
     "ext4",
     "efivarfs",
     "crc32c_intel",
@@ -44,6 +44,8 @@ const BY_NAME: [&str; 12] = [
     "iTCO_wdt",
     "wdat_wdt",
     "sd_mod",
+    "button",
+    "evdev",
 ];
 
 /// What the rest of the program is told.

@@ -23,7 +23,6 @@ pub(crate) fn settings(memory_bytes: u64) -> Vec<(&'static str, String)> {
         // A panic restarts; the loader decides with which slot.
         ("kernel/panic", "5"),
         ("kernel/panic_on_oops", "1"),
-        ("kernel/printk_devkmsg", "on"),
         // One program serves clients, and it has no capability that low ports would ask for.
         ("net/ipv4/ip_unprivileged_port_start", "0"),
         ("net/ipv4/tcp_syncookies", "1"),

@@ -17,6 +17,10 @@ pub(crate) struct Drive {
     pub(crate) bytes: u64,
     /// Bytes of a logical sector.
     pub(crate) sector_bytes: u32,
+    /// It speaks ATA behind libata.
+    pub(crate) ata: bool,
+    /// It has shingled zones and says so.
+    pub(crate) zoned: bool,
 }
 
 impl Drive {
@@ -78,6 +82,8 @@ fn below(folder: &Path) -> io::Result<Vec<Drive>> {
             wwn: text("wwid").or_else(|| text("device/wwid")),
             bytes: sectors.unwrap_or(0) * 512,
             sector_bytes: sector_bytes.unwrap_or(512),
+            ata: text("device/vendor").as_deref() == Some("ATA"),
+            zoned: text("queue/zoned").is_some_and(|zoned| zoned != "none"),
             name,
         });
     }
@@ -111,6 +117,9 @@ mod tests {
         put("sda/size", b"2048\n");
         put("sda/device/vpd_pg80", b"\0\x80\0\x08  WD-A1 \0\0");
         put("sda/device/wwid", b"naa.5000c500a1b2c3d4\n");
+        put("sda/device/vendor", b"ATA     \n");
+        put("sda/queue/zoned", b"none\n");
+        put("vda/queue/zoned", b"host-aware\n");
         put("sda1/partition", b"1\n");
         put("sda1/device/x", b"");
         put("vda/serial", b"S2\n");
@@ -142,6 +151,8 @@ mod tests {
             ]
         );
         assert_eq!(drives[1].wwn.as_deref(), Some("naa.5000c500a1b2c3d4"));
+        let kinds: Vec<_> = drives.iter().map(|it| (it.ata, it.zoned)).collect();
+        assert_eq!(kinds, [(false, false), (true, false), (false, true)]);
         assert_eq!(drives[0].partition(2), Path::new("/dev/nvme0n1p2"));
         assert_eq!(drives[1].partition(2), Path::new("/dev/sda2"));
     }

@@ -1,7 +1,7 @@
 //! Reads and does what the neighbours decide: looks at drives, partitions, checks and mounts.
 //!
-//! Each drive has a thread of its own here, so that one that hangs holds up no other; whoever is not done in time is
-//! away for this boot.
+//! Each drive has a thread of its own here, so that one that hangs holds up the others for a bounded time only; whoever is
+//! not done by then is away for this boot.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -20,14 +20,17 @@ use slots::gpt::Guid;
 
 use super::drives::{self, Drive};
 use super::provision::{self, END_BYTES, Holds, MARK, MARK_AT, Part, Placed, Verdict};
-use super::{DATA, RING, Standing, ext4, find, ring_name, wanted};
+use super::{DATA, RING, Standing, erc, ext4, find, ring_name, wanted};
 use crate::broker::USER;
 use crate::say;
 
 /// Where the disks' file systems are mounted.
 pub(crate) const ROOT: &str = "/disk";
-/// All of it: a file system that was cut is mended within minutes, and 16 TB grow in three.
-const PREPARE_MAX: Duration = Duration::from_secs(600);
+/// Looking at both ends of a drive, and partitioning it. One that answers at all needs a second, and a little more while
+/// it spins up; a dead one shows here.
+const LOOK_MAX: Duration = Duration::from_secs(60);
+/// Checking, mounting and growing: a file system that was cut is mended within minutes, and 16 TB grow in three.
+const MOUNT_MAX: Duration = Duration::from_secs(600);
 /// A partition's device appears once the kernel has read the table.
 const NODE_MAX: Duration = Duration::from_secs(5);
 const FSCK: &str = "/sbin/e2fsck";
@@ -71,7 +74,7 @@ pub(crate) fn prepare(node: &Node, provision: Provision) -> Vec<Standing> {
         under_way += usize::from(started.is_ok());
     }
     let mut found: Vec<Option<Result<Vec<Part>, String>>> = drives.iter().map(|_| None).collect();
-    let deadline = Instant::now() + PREPARE_MAX;
+    let deadline = Instant::now() + LOOK_MAX;
     for _ in 0..under_way {
         match told.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok((at, parts)) => found[at] = Some(parts),
@@ -113,6 +116,7 @@ pub(crate) fn prepare(node: &Node, provision: Provision) -> Vec<Standing> {
         });
     }
     drop(tell);
+    let deadline = Instant::now() + MOUNT_MAX;
     while let Ok((at, ready)) =
         told.recv_timeout(deadline.saturating_duration_since(Instant::now()))
     {
@@ -128,6 +132,17 @@ fn partitions(
     provision: Provision,
 ) -> Result<Vec<Part>, String> {
     let say_io = |error: io::Error| error.to_string();
+    if drive.ata
+        && let Err(error) = File::open(drive.device()).and_then(|device| erc::set(&device))
+    {
+        say!("disk {}: its retries have no limit: {error}", drive.name);
+    }
+    if drive.zoned {
+        say!(
+            "disk {}: it has shingled zones, which makes it slow for this",
+            drive.name
+        );
+    }
     let holds = read_ends(drive).map_err(say_io)?;
     match provision::decide(&holds, wanted, provision) {
         Verdict::Refuse(why) => Err(why),
