@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Records what real clients send: each of tests/e2e's clients runs its suite against the broker through a proxy.
+"""Records what real clients send: each of tests/e2e's clients and tools runs its suite against the broker through a proxy.
 
 Writes one `CLIENT.txt` a client, a line for each API and version it used: `Produce v9 HEX`, the frame without its size.
 Of many frames of one API and version it keeps the richest that is still small. Give names to record only those clients.
@@ -16,12 +16,13 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "e2e"))
 
+import clients.console  # noqa: E402
 import run  # noqa: E402
 from harness import machine  # noqa: E402
 from harness.broker import Broker  # noqa: E402
 from harness.client import run_suite  # noqa: E402
 
-# Every API and version of eleven clients then stays far below 300 KB in hexadecimal.
+# Every API and version of fourteen clients and tools then stays far below 300 KB in hexadecimal.
 RICH_BYTES = 400
 FRAME_BYTES_MAX = 2048
 NAMES = {
@@ -107,6 +108,18 @@ def kcat(proxy, _):
     yield "kcat", "ok", ""
 
 
+def console(version):
+    """Kafka's own tools, one process a question: the cases of the end-to-end tests."""
+
+    def suite(proxy, _):
+        tools = clients.console.Tools(version, proxy)
+        for case in clients.console.CASES:
+            case(tools, case.__name__)
+            yield case.__name__, "ok", ""
+
+    return suite
+
+
 def write(name, frames):
     lines = [f"{NAMES.get(key, key)} v{version} {frame.hex()}\n" for (key, version), frame in sorted(frames.items())]
     (HERE / f"{name}.txt").write_text("".join(lines))
@@ -122,7 +135,7 @@ def capture(name, suite):
 
 
 def main():
-    suites = {"kcat": kcat}
+    suites = {"kcat": kcat, **{f"console-{version}": console(version) for version in ("4.3.1", "3.9.1")}}
     for name, command, _ in run.CLIENTS:
         suites[name] = lambda proxy, prefix, command=command: run_suite(command(), proxy, prefix, 180)
     status = 0
