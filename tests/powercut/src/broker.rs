@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -23,15 +22,13 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::ledger::{Seen, Topic};
 use crate::mount::patiently;
+use crate::phase;
 use crate::wire::Connection;
 
 /// Longest time from exec to the first answer.
 const START_MAX: Duration = Duration::from_secs(60);
 /// A clean stop takes 5 s at most; a loaded machine gets some more.
 const STOP_MAX: Duration = Duration::from_secs(15);
-/// Each thread of the store that says where it is has so many bytes of the phase file.
-const PHASE_BYTES: usize = 16;
-const PHASES_MAX: usize = 64;
 
 /// What a broker of this run is started with.
 #[derive(Debug)]
@@ -39,7 +36,8 @@ pub(crate) struct Site {
     program: PathBuf,
     base: PathBuf,
     file: PathBuf,
-    phases: PathBuf,
+    /// Where the store's threads say what they do.
+    pub(crate) phases: PathBuf,
     pub(crate) kafka: SocketAddr,
     http: SocketAddr,
 }
@@ -106,7 +104,7 @@ impl Site {
     /// The process, not yet waited for.
     pub(crate) fn spawn(&self) -> io::Result<Broker> {
         let log = File::options().append(true).create(true).open(self.log())?;
-        fs::write(&self.phases, " ".repeat(PHASE_BYTES * PHASES_MAX))?;
+        phase::blank(&self.phases)?;
         let mut command = self.command(&["run", "--site"]);
         command
             .arg(&self.file)
@@ -340,12 +338,7 @@ impl Broker {
 
     /// What the store's threads do at this moment, without those that do nothing.
     pub(crate) fn phases(&self) -> Vec<String> {
-        let mut bytes = [0; PHASE_BYTES * PHASES_MAX];
-        let read = self.phases.read_at(&mut bytes, 0).unwrap_or(0);
-        let names = bytes[..read]
-            .chunks_exact(PHASE_BYTES)
-            .map(|it| String::from_utf8_lossy(it).trim().to_owned());
-        names.filter(|it| !it.is_empty() && it != "idle").collect()
+        phase::now(&self.phases)
     }
 
     /// `Some` if it has ended by itself.

@@ -8,6 +8,8 @@
 //! eio write N [for-good]    the N-th write from now fails, and all later ones
 //! eio flush N               the N-th FLUSH from now fails
 //! eio read OFFSET BYTES     reads that touch the range fail
+//! trap FILE PART PASSES     hangs at a request while the phase file says PART, after so many of them
+//! sprung                    `ok sprung=1` if it hangs there
 //! lie                       FLUSH is answered and does nothing
 //! fragile OFFSET BYTES      in this range a cut tears single sectors; elsewhere blocks of 4 KiB are whole
 //! fragile none              nowhere
@@ -22,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::emulator::Emulator;
+use crate::phase::Trap;
 
 /// Serves the socket; each caller on a thread of its own. Returns when the listener fails.
 pub(crate) fn serve(listener: &UnixListener, emulator: &Arc<Emulator>) -> io::Result<()> {
@@ -70,6 +73,12 @@ fn obey(line: &str, emulator: &Emulator) -> Result<String, String> {
                 counts.errors,
                 busy * 1e3
             )
+        }
+        ["sprung"] => format!("sprung={}", u64::from(emulator.sprung())),
+        ["trap", phases, part, passes] => {
+            let trap = Trap::set(Path::new(phases), part, number(passes)?);
+            emulator.trap(trap.map_err(|it| format!("{phases}: {it}"))?);
+            String::new()
         }
         _ => {
             match words[..] {

@@ -20,6 +20,7 @@ use fuser::Errno;
 
 use crate::cache::{Cache, Cut, Medium};
 use crate::drive::{Drive, Kind, Step, Ticket};
+use crate::phase::Trap;
 use crate::rng::Rng;
 
 /// One request and whom to answer.
@@ -79,6 +80,7 @@ struct Faults {
     stalled_until: Option<Instant>,
     /// A FLUSH is answered and does nothing.
     lies: bool,
+    trap: Option<Trap>,
 }
 
 /// The host's file that holds the platters.
@@ -247,8 +249,11 @@ impl Emulator {
 
     /// One request of the mode `cuts`.
     fn serve_one<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        let Some(request) = state.queue.front() else {
+        if state.queue.is_empty() || state.faults.trap.as_mut().is_some_and(Trap::step) {
             return self.sleep(state, None);
+        }
+        let Some(request) = state.queue.front() else {
+            return state;
         };
         if matches!(request, Request::Flush { .. }) && !self.flush_takes.is_zero() {
             // The request stays where it is: a cut in the meantime finds everything unflushed.
@@ -362,6 +367,16 @@ impl Emulator {
     pub(crate) fn stall(&self, time: Duration) {
         self.lock().faults.stalled_until = Some(Instant::now() + time);
         self.wake.notify_all();
+    }
+
+    /// Answers nothing any more once the trap has sprung, until the next cut; in the mode `cuts` only.
+    pub(crate) fn trap(&self, trap: Trap) {
+        self.lock().faults.trap = Some(trap);
+    }
+
+    /// Whether the trap has sprung.
+    pub(crate) fn sprung(&self) -> bool {
+        self.lock().faults.trap.as_ref().is_some_and(Trap::sprung)
     }
 
     /// In this range cuts tear single sectors; `None`: nowhere.

@@ -22,10 +22,12 @@ mod emulator;
 mod fuse;
 mod ledger;
 mod mount;
+mod phase;
 mod producer;
 mod rng;
 mod scenario;
 mod standin;
+mod tally;
 mod wire;
 mod world;
 
@@ -69,6 +71,9 @@ enum Verb {
         cuts: u64,
         /// Replays an earlier run's choices
         seed: Option<u64>,
+        /// A line a cut is added to this file; what it has counts when the least hit part of the store is aimed at
+        #[arg(long)]
+        ledger: Option<PathBuf>,
     },
     /// Single faults: all, or those named
     Scenario {
@@ -122,7 +127,10 @@ fn main() -> ExitCode {
             flush_us,
             seed,
         } => disk(&image, &dir, &socket, bytes, timed, flush_us, seed),
-        Verb::Cuts { cuts, seed } => cuts::run(cuts, seed.unwrap_or_else(rng::fresh_seed)),
+        Verb::Cuts { cuts, seed, ledger } => {
+            let seed = seed.unwrap_or_else(rng::fresh_seed);
+            cuts::run(cuts, seed, ledger.as_deref())
+        }
         Verb::Scenario { names, seed } => {
             scenario::run(&names, seed.unwrap_or_else(rng::fresh_seed))
         }

@@ -14,6 +14,7 @@ use crate::broker::{Broker, Site};
 use crate::control::Control;
 use crate::ledger::{Keeps, Partition, Topic};
 use crate::mount::{Disk, FileSystem, Make, Scratch, patiently, scratch};
+use crate::phase;
 use crate::producer::{Book, Producer, Shared, locked};
 use crate::rng::Rng;
 
@@ -316,6 +317,41 @@ impl World {
             });
         }
         Ok(())
+    }
+
+    /// Sets a trap on both disks: they hang when a thread of the store is in `part`, after up to `passes` requests there.
+    pub(crate) fn set_trap(&mut self, part: &str, passes: u64) -> io::Result<()> {
+        // A start will write into it; the trap looks at it before.
+        if self.broker.is_none() {
+            phase::blank(&self.site.phases)?;
+        }
+        let file = self.site.phases.display();
+        for disk in &mut self.disks {
+            let passes = self.rng.below(passes + 1);
+            disk.control.say(&format!("trap {file} {part} {passes}"))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a trap has sprung, with a thread still in `part`; false if none did in time or the broker ended.
+    pub(crate) fn trapped(&mut self, part: &str, most: Duration) -> io::Result<bool> {
+        let until = Instant::now() + most;
+        while Instant::now() < until {
+            let mut sprung = 0;
+            for disk in &mut self.disks {
+                sprung += Control::number(&disk.control.say("sprung")?, "sprung");
+            }
+            let phases = self.broker.as_ref().map(Broker::phases);
+            // The disk that sprung may not be the one whose thread is there: then that one springs the next time.
+            if sprung > 0 && phases.is_some_and(|it| it.iter().any(|it| it == part)) {
+                return Ok(true);
+            }
+            if let Some(status) = self.ended()? {
+                return Err(io::Error::other(format!("the broker ended: {status}")));
+            }
+            std::thread::sleep(Duration::from_micros(300));
+        }
+        Ok(false)
     }
 
     /// Both disks lose their power and the broker is killed, at one moment. What the store did then.
