@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use bytes::Bytes;
 use model::batch::HEADER_BYTES;
 use model::record::{Builder, Producer};
 use model::window::{Claim, Fact, PartIx, Windows};
@@ -19,7 +20,7 @@ use node::sitelog::{Disk, Entry, Node, PartitionRow, Record, Replica, Topic};
 use store::format::journal::{Entry as JournalEntry, EntryType};
 use store::io::{Copy, Io, Mode, Name};
 use store::{FormatConfig, MemIo};
-use wire::Api;
+use wire::{Api, Request, RequestHeader};
 
 use crate::targets::{CODECS, RULES};
 
@@ -108,6 +109,7 @@ fn builder() -> Builder {
     builder
 }
 
+/// One of each codec in our own form, and those that real producers sent.
 fn batches() -> Vec<Vec<u8>> {
     let producer = Producer {
         id: 1_000,
@@ -115,7 +117,18 @@ fn batches() -> Vec<Vec<u8>> {
         sequence: 3,
     };
     let batch = |codec| builder().finish(codec, producer).expect("memory");
-    CODECS.into_iter().map(batch).collect()
+    let mut batches: Vec<_> = CODECS.into_iter().map(batch).collect();
+    for frame in golden() {
+        let frame = Bytes::from(frame);
+        let Ok(header) = RequestHeader::read(&frame) else {
+            continue;
+        };
+        if let Ok(Request::Produce(request)) = wire::decode(&frame, &header) {
+            let records = request.partitions().flat_map(|it| it.records);
+            batches.extend(records.map(|it| it.to_vec()));
+        }
+    }
+    batches
 }
 
 fn packed() -> Vec<Vec<u8>> {
@@ -128,7 +141,14 @@ fn packed() -> Vec<Vec<u8>> {
         seed.extend(codec::compress(codec, &plain).expect("memory"));
         seed
     };
-    CODECS.into_iter().enumerate().map(pack).collect()
+    let mut seeds: Vec<_> = CODECS.into_iter().enumerate().map(pack).collect();
+    for batch in batches() {
+        // The three lowest bits of the attributes are the codec's number, which is its place in the list too.
+        let mut seed = vec![batch[22] & 7];
+        seed.extend_from_slice(&batch[HEADER_BYTES..]);
+        seeds.push(seed);
+    }
+    seeds
 }
 
 fn windows() -> Vec<u8> {
