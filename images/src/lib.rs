@@ -10,6 +10,7 @@ pub mod deb;
 pub mod disk;
 pub mod fat;
 pub mod fault;
+pub mod flash;
 pub mod initrd;
 pub mod kernel;
 pub mod keys;

@@ -9,8 +9,9 @@ use clap::{Parser, Subcommand};
 use images::build::Build;
 use images::config;
 use images::fault::Fault;
+use images::flash::{self, Flash};
 use images::qemu::Boot;
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// Makes, changes, boots and writes disk images of a site
 #[derive(Parser)]
@@ -26,6 +27,8 @@ enum Verb {
     Build(Box<Build>),
     /// Starts a node of a site as a virtual machine, from an image
     Boot(Box<Boot>),
+    /// Writes an image to a disk, after showing which one it is, and reads it back
+    Flash(Flash),
     /// Shows or changes the site on an image or a boot disk, without a rebuild
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -69,6 +72,22 @@ fn run(verb: Verb) -> Result<String, Fault> {
             done
         }
         Verb::Boot(boot) => boot.run(),
+        Verb::Flash(flash) => {
+            let bar = ProgressBar::new(0);
+            let style = ProgressStyle::with_template(
+                "{msg:14} {bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+            );
+            bar.set_style(style.map_err(Fault::other)?);
+            let done = flash.run(flash::ask, |doing, done, all| {
+                if bar.message() != doing {
+                    bar.set_message(doing.to_owned());
+                    bar.set_length(all);
+                }
+                bar.set_position(done);
+            });
+            bar.finish_and_clear();
+            done
+        }
         Verb::Config(ConfigVerb::Set { image, site }) => {
             config::set(&image, &site, |said| eprintln!("images: {said}"))
         }
