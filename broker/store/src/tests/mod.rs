@@ -1,6 +1,7 @@
 //! Tests of a whole disk in memory: an oracle that knows what was committed, and a disk whose power is cut.
 
 mod compact;
+mod counts;
 mod cuts;
 mod dump;
 mod exercise;
