@@ -80,6 +80,27 @@ impl BatchReader {
         Ok(Some((at, header, &self.buffer[skip..skip + header.bytes])))
     }
 
+    /// The header of the next batch as far as it was read, be the batch whole or not.
+    pub(crate) fn peek(&self) -> Option<Header> {
+        Header::read(self.bytes()).ok()
+    }
+
+    /// Reads no more than the next batch from now on; false if it was so already.
+    pub(crate) fn narrow(&mut self) -> bool {
+        std::mem::take(&mut self.piece) > 0
+    }
+
+    /// Goes on at `at`, which lies ahead, reading `piece` bytes at a time.
+    pub(crate) fn skip_to(&mut self, at: u32, piece: usize) {
+        self.piece = piece;
+        let have = self.from + self.buffer.len() as u32;
+        if at > have {
+            self.buffer.clear();
+            self.from = at;
+        }
+        self.at = at;
+    }
+
     fn bytes(&self) -> &[u8] {
         &self.buffer[(self.at - self.from) as usize..]
     }

@@ -56,7 +56,7 @@ pub use recover::{
 pub use stats::Stats;
 pub use view::{
     ExtentInfo, Locate, Located, LogInfo, PINNED_MAX, Pinned, Range, Reach, ReadError, Retention,
-    Stamped, Timed, View, WARM_BYTES, retain,
+    Scrubbed, Scrubber, Stamped, Suspect, Timed, Verdict, View, WARM_BYTES, retain,
 };
 pub use work::Work;
 pub use writer::Committed;

@@ -25,6 +25,7 @@ mod log;
 mod pins;
 mod range;
 mod retain;
+mod scrub;
 mod state;
 mod time;
 mod walk;
@@ -32,6 +33,7 @@ mod walk;
 pub use pins::{PINNED_MAX, Pinned};
 pub use range::{Range, WARM_BYTES};
 pub use retain::{Retention, retain};
+pub use scrub::{Scrubbed, Scrubber, Suspect, Verdict};
 
 use state::State;
 

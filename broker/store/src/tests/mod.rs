@@ -9,6 +9,7 @@ mod hostile;
 mod oracle;
 mod reads;
 mod restart;
+mod scrub;
 mod threads;
 mod times;
 mod verify;

@@ -128,7 +128,11 @@ impl<I: Io> View<I> {
         Ok(index)
     }
 
-    fn read_tail(&self, held: &Held<I>, file: &I::File) -> std::io::Result<Result<Tail, Fault>> {
+    pub(super) fn read_tail(
+        &self,
+        held: &Held<I>,
+        file: &I::File,
+    ) -> std::io::Result<Result<Tail, Fault>> {
         let class = held.row.class;
         let mut footer = [0; FOOTER_BYTES];
         let at = class.bytes() - FOOTER_BYTES as u64;
