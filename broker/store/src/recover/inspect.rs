@@ -164,6 +164,7 @@ impl Stopped {
         let mut walk = Walk::new(reader, self.boundary + 1, self.header.ring_pos);
         let mut notes = Vec::new();
         let end = replay.metadata(io, &mut walk, self.superblock.clean_seq, true, &mut notes)?;
+        walk.of_this_disk(&self.superblock)?;
         Ok(Read {
             replay,
             end,

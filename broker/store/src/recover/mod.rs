@@ -97,6 +97,10 @@ pub enum OpenError {
         /// How that was seen.
         why: String,
     },
+    /// The ring holds no group of this disk, which was in use: a device of another disk was named, or a blank one. Going on
+    /// would lose what was acknowledged since the checkpoint. Nothing was written.
+    #[error("the journal holds nothing of this disk: it is another disk's, or blank")]
+    StrangeJournal,
     /// Checkpoint and ring contradict each other although their checksums hold.
     #[error("group {seq} does not fit what came before: {what}")]
     Inconsistent {
@@ -363,6 +367,7 @@ impl<I: Io> Disk<I> {
         let mut walk = Walk::new(reader, loaded.header.boundary + 1, loaded.header.ring_pos);
         let clean = superblock.clean_seq;
         let end = replay.metadata(&io, &mut walk, clean, config.alone, &mut notes);
+        walk.of_this_disk(&superblock)?;
         let end = match end {
             Err(OpenError::Suspect { seq, why }) => {
                 mark_suspect(&io, superblock, superblock_at)?;

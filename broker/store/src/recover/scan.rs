@@ -9,6 +9,7 @@ use model::Uuid;
 
 use crate::format::PAGE;
 use crate::format::journal::{GroupHeader, RECORD_BYTES_MAX, Record, WRAP};
+use crate::format::superblock::{DiskState, Superblock};
 use crate::io::{Advice, Io};
 use crate::ring::Aligned;
 
@@ -254,6 +255,20 @@ impl<'a, I: Io> Walk<'a, I> {
                 unreadable: false,
             },
             (None, None) => Step::End,
+        }
+    }
+
+    /// Where no group was found in order there must be older ones, unless the disk was never used: they are written over,
+    /// never erased.
+    pub(super) fn of_this_disk(&mut self, superblock: &Superblock) -> Result<(), super::OpenError> {
+        let began = self.segments[0];
+        let unused = matches!(superblock.state, DiskState::Fresh | DiskState::Replacement);
+        if self.seq != began.seq || (unused && began.seq == 1) {
+            return Ok(());
+        }
+        match self.reader.later(0, (began.at, began.at)).is_empty() {
+            true => Err(super::OpenError::StrangeJournal),
+            false => Ok(()),
         }
     }
 
