@@ -34,7 +34,12 @@ impl<I: Io> View<I> {
             if left == 0 && !(first && ask.at_least_one) {
                 break;
             }
-            match self.cut(ask, &mut held, left, first, reach)? {
+            let cut = match self.cut(ask, &mut held, left, first, reach) {
+                // What lies before is answered; who asks on from there is told.
+                Err(_) if !first => break,
+                cut => cut?,
+            };
+            match cut {
                 Step::Cold if first => return Ok(Located::Cold),
                 Step::Cold | Step::Done(Cut::Over) => break,
                 Step::Done(Cut::Skip) => {}
