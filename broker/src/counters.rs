@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::io;
 use std::time::Duration;
 
+use model::batch::Header;
+
 use crate::histogram::Histogram;
 
 /// API keys end below this in every release of Kafka so far; those beyond it share the last place.
@@ -71,6 +73,14 @@ impl Counters {
         (0..)
             .zip(self.apis.iter())
             .filter(|(_, api)| api.latency.count() > 0)
+    }
+
+    /// A client's batch was accepted: its partition has given it offsets. A duplicate is not accepted again.
+    pub(crate) fn accepted(&self, header: &Header) {
+        self.batches_in.add(1);
+        self.records_in
+            .add(u64::from(header.records_count.unsigned_abs()));
+        self.bytes_in.add(header.bytes as u64);
     }
 
     /// A request was answered after `latency`.

@@ -68,13 +68,12 @@ impl Inner {
                     .remove(&ticket)
                     .expect("the machine appends what it was given");
                 replica.appended(batch.len());
-                let end = base_offset.plus(
-                    i64::from(
-                        model::batch::Header::read(&batch)
-                            .expect("checked")
-                            .last_offset_delta,
-                    ) + 1,
-                );
+                let header = model::batch::Header::read(&batch).expect("checked");
+                let end = base_offset.plus(i64::from(header.last_offset_delta) + 1);
+                let owner = self.tickets.get(ticket.0 as usize);
+                if matches!(owner, Some(Owner::Produce { .. })) {
+                    core.counters.accepted(&header);
+                }
                 spindle.push(
                     Op::Append(Append {
                         part: replica.part,

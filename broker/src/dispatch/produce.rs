@@ -146,11 +146,6 @@ pub(super) fn handle(core: &Rc<Core>, request: &ProduceRequest, reply: Reply) {
                     },
                     attributes: header.attributes,
                 };
-                core.counters.batches_in.add(1);
-                core.counters
-                    .records_in
-                    .add(u64::from(header.records_count.unsigned_abs()));
-                core.counters.bytes_in.add(batch.len() as u64);
                 producing.offer(topic, records.index, produce, batch);
             }
             Err(fault) => producing.refuse(at, fault),
