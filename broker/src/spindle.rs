@@ -15,7 +15,7 @@ use model::{DiskUuid, LeaderEpoch, Offset, Term};
 use node::partition;
 use node::sitelog::Index;
 use site::ClockSource;
-use store::{LinuxIo, SlotLife, Stats, View};
+use store::{LinuxIo, SlotLife, Stats, Suspect, View};
 use tokio::sync::mpsc;
 
 use crate::histogram::Histogram;
@@ -25,6 +25,7 @@ pub(crate) mod open;
 mod pace;
 mod range;
 mod reader;
+mod suspects;
 mod writer;
 
 pub(crate) use compactor::{Compacted, Ending, Order};
@@ -32,6 +33,7 @@ pub(crate) use pace::Pace;
 pub(crate) use range::{FileRange, Located};
 pub(crate) use reader::{Find, Reader};
 pub(crate) use store::{Append, Op, PartIx};
+pub(crate) use suspects::{Damaged, Suspects};
 
 /// Operations that may wait for one disk before sockets are read no further: with the largest table of a group that is
 /// 32 groups of work, at 120 B each 4 MiB.
@@ -91,6 +93,11 @@ pub(crate) enum Event {
         recovered: Box<store::Recovered>,
         view: Arc<View<LinuxIo>>,
     },
+    /// The scrubber has read an extent.
+    Scrubbed {
+        disk: usize,
+        verdict: store::Verdict,
+    },
     /// The disk stopped in order.
     Stopped { disk: usize },
 }
@@ -141,6 +148,7 @@ pub(crate) struct Spindle {
     read_errors: Cell<u64>,
     /// Extents that could not be read, each told once.
     unreadable: RefCell<BTreeSet<SlotLife>>,
+    suspects: RefCell<Suspects>,
     /// From taking a group to its flush.
     pub(crate) commit: Histogram,
     /// Where it lies.
@@ -175,7 +183,7 @@ impl Spindle {
             pace: pace.clone(),
             clock,
         });
-        let reader = Reader::start(at, view.clone(), pace)?;
+        let reader = Reader::start(at, view.clone(), pace, events.clone())?;
         let turns = reader.turns();
         let spindle = Self {
             staged: RefCell::default(),
@@ -190,6 +198,7 @@ impl Spindle {
             failures: Cell::new(0),
             read_errors: Cell::new(0),
             unreadable: RefCell::default(),
+            suspects: RefCell::default(),
             commit: Histogram::default(),
             path: place.path.clone(),
             uuid: recovered.superblock.disk,
@@ -277,7 +286,35 @@ impl Spindle {
         let mut told = self.unreadable.borrow_mut();
         if told.len() < UNREADABLE_MAX && told.insert(*life) {
             tracing::error!(disk = %self.path.display(), %error, "part of a log can't be read; the rest is served");
+            if let Some(view) = self.view.borrow().as_deref() {
+                let why = error.to_string();
+                self.suspects.borrow_mut().unreadable(view, *life, why);
+            }
         }
+    }
+
+    /// Takes note of what the scrubber found in an extent; gives what is news.
+    pub(crate) fn scrubbed(&self, verdict: store::Verdict) -> Vec<Suspect> {
+        self.suspects.borrow_mut().judge(verdict)
+    }
+
+    /// Up to where a reader of `[from, until)` may be served: a damaged batch is nobody's.
+    pub(crate) fn bound(
+        &self,
+        part: PartIx,
+        from: Offset,
+        until: Offset,
+    ) -> Result<Offset, Damaged> {
+        self.suspects.borrow().bound(part, from, until)
+    }
+
+    /// The ranges that are SUSPECT now; none while the disk is out of service.
+    pub(crate) fn suspects(&self) -> Vec<Suspect> {
+        let view = self.view.borrow();
+        let mut suspects = self.suspects.borrow_mut();
+        view.as_deref()
+            .map(|view| suspects.current(view).cloned().collect())
+            .unwrap_or_default()
     }
 
     /// Whether a read of the extent has failed.

@@ -37,8 +37,27 @@ pub(crate) struct Node {
     pub(crate) ready: bool,
     pub(crate) not_ready: Vec<String>,
     pub(crate) uptime_s: u64,
+    /// `controller`: it decides for the site. `follower`: another does, or none yet.
+    pub(crate) role: &'static str,
     pub(crate) term: u64,
-    pub(crate) clock_trusted: bool,
+    /// What is left of its right to serve.
+    pub(crate) lease_ms: u64,
+    pub(crate) clock: Clock,
+}
+
+/// The node's wall clock. Only by a trusted one anything expires.
+#[derive(Debug, Serialize)]
+pub(crate) struct Clock {
+    /// `trusted`; `unsynchronised`: nothing keeps it right; `stepped`: it went forward by more than a day, and nobody has
+    /// confirmed that.
+    pub(crate) quality: &'static str,
+    /// Whose word the site file takes: `trusted` or `kernel`.
+    pub(crate) source: &'static str,
+    pub(crate) wall_ms: i64,
+    /// The step that is not believed; 0 without one.
+    pub(crate) stepped_s: u64,
+    /// Until it is believed by itself.
+    pub(crate) believed_in_s: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -67,8 +86,11 @@ pub(crate) struct Partitions {
 pub(crate) struct Disk {
     pub(crate) path: String,
     pub(crate) uuid: String,
-    /// `serving`, `stalled`, `recovering` or `failed`.
+    /// `serving`; `stalled`: a write takes long; `suspect`: it serves, but for what its journal lost; `recovering`;
+    /// `failed`: out of service until a person has looked at it.
     pub(crate) state: String,
+    /// Part of its journal was lost (SUSPECT), and nobody has accepted that yet.
+    pub(crate) suspect: bool,
     pub(crate) use_bytes: u64,
     pub(crate) reserved_bytes: u64,
     pub(crate) journal_bytes: u64,
@@ -81,6 +103,11 @@ pub(crate) struct Disk {
     pub(crate) failures: u64,
     /// Reads of batches that failed: the disk can't read them, or they are not what was written.
     pub(crate) read_errors: u64,
+    /// By the scrubber, since the start.
+    pub(crate) scrubbed_bytes: u64,
+    /// Times that it was through the whole disk.
+    pub(crate) scrub_rounds: u64,
+    pub(crate) suspect_ranges: Vec<SuspectRange>,
     pub(crate) compactions: u64,
     pub(crate) compaction_read_bytes: u64,
     pub(crate) compaction_written_bytes: u64,
@@ -93,6 +120,19 @@ pub(crate) struct Disk {
     pub(crate) step_worst_ms: f64,
     #[serde(skip)]
     pub(crate) commit: Latency,
+}
+
+/// Part of a log that is not what was written, or can't be read.
+#[derive(Debug, Serialize)]
+pub(crate) struct SuspectRange {
+    /// Its id where the topic is not known.
+    pub(crate) topic: String,
+    pub(crate) partition: u32,
+    pub(crate) first_offset: i64,
+    pub(crate) last_offset: i64,
+    /// Its batches are refused: they fail their own checksums, or can't be read.
+    pub(crate) damaged: bool,
+    pub(crate) why: String,
 }
 
 #[derive(Debug, Serialize)]

@@ -81,6 +81,16 @@ impl Inner {
                 recovered,
                 view,
             } => self.disk_back(core, disk, &recovered, view),
+            Event::Scrubbed { disk, verdict } => {
+                for suspect in self.spindles[disk].scrubbed(verdict) {
+                    tracing::error!(
+                        disk = %self.spindles[disk].path.display(),
+                        topic = ?suspect.id.topic, partition = suspect.id.partition.0,
+                        first = suspect.first.0, last = suspect.last.0, damaged = suspect.damaged, why = suspect.why,
+                        "part of a log is SUSPECT: it is not what was written; the rest is served"
+                    );
+                }
+            }
             Event::Stopped { disk } => {
                 self.stopped += 1;
                 tracing::debug!(disk, "stopped in order");

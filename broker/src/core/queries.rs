@@ -24,7 +24,7 @@ use wire::fetch::FetchPartition;
 use super::{Core, Inner, Owner};
 use crate::clock;
 use crate::dispatch::errors::refused;
-use crate::spindle::{FileRange, Find, Located};
+use crate::spindle::{Damaged, FileRange, Find, Located};
 
 mod site;
 
@@ -95,6 +95,9 @@ pub(crate) enum ReadFault {
     /// The lease or the leadership ended while the disk was read.
     #[error("this node leads the partition no more")]
     NotLeading,
+    /// The batch is not what was written, and nobody else has it.
+    #[error("the batch is damaged")]
+    Damaged,
     #[error(transparent)]
     Store(#[from] ReadError),
 }
@@ -125,7 +128,7 @@ impl Core {
     /// Where batches lie, if memory knows it.
     pub(crate) fn locate(&self, span: &Span) -> Result<Located, ReadFault> {
         let (disk, part, view) = self.log_of(span.replica)?;
-        match view.locate(&ask(part, span), Reach::Memory) {
+        match view.locate(&self.ask(disk, part, span)?, Reach::Memory) {
             // Their disk thread reads them before the answer's head promises them.
             Ok(store::Located::Ranges(ranges)) if self.doubtful(disk, &ranges) => Ok(Located::Cold),
             Ok(store::Located::Ranges(ranges)) => Ok(Located::Ranges(on(disk, ranges))),
@@ -139,9 +142,8 @@ impl Core {
     /// Where batches lie, by the disk's reader thread, which has the first of them in memory then.
     pub(crate) async fn locate_cold(&self, span: &Span) -> Result<Vec<FileRange>, ReadFault> {
         let (disk, part, _) = self.log_of(span.replica)?;
-        let answer = self.inner.borrow().spindles[disk]
-            .reader()
-            .locate(ask(part, span));
+        let locate = self.ask(disk, part, span)?;
+        let answer = self.inner.borrow().spindles[disk].reader().locate(locate);
         let ranges = match answer.await.map_err(|_| ReadFault::OutOfService)? {
             Err(ReadError::Crowded) => Vec::new(),
             found => found.map_err(|error| self.told(disk, error))?,
@@ -160,6 +162,28 @@ impl Core {
             .map_err(|_| ReadFault::OutOfService)
             .and_then(|read| read.map_err(|error| self.told(range.disk(), error)));
         read.map_err(io::Error::other)
+    }
+
+    /// What the disk is asked for a span: nothing from a damaged batch on.
+    fn ask(&self, disk: usize, part: PartIx, span: &Span) -> Result<Locate, ReadFault> {
+        let Span {
+            from,
+            until,
+            bytes_max,
+            at_least_one,
+            ..
+        } = *span;
+        let spindle = &self.inner.borrow().spindles[disk];
+        let until = spindle
+            .bound(part, from, until)
+            .map_err(|Damaged| ReadFault::Damaged)?;
+        Ok(Locate {
+            part,
+            from,
+            until,
+            bytes_max,
+            at_least_one,
+        })
     }
 
     /// Whether some of it could not be read before.
@@ -281,7 +305,9 @@ impl Core {
             .map_err(|fault| match fault {
                 ReadFault::Gone => ErrorCode::UnknownTopicOrPartition,
                 ReadFault::NotLeading => ErrorCode::NotLeaderOrFollower,
-                ReadFault::OutOfService | ReadFault::Store(_) => ErrorCode::KafkaStorageError,
+                ReadFault::OutOfService | ReadFault::Damaged | ReadFault::Store(_) => {
+                    ErrorCode::KafkaStorageError
+                }
             })?;
         Ok(found.map_or(Found::NOTHING, |it| Found {
             offset: it.offset,
@@ -386,23 +412,6 @@ impl Inner {
 /// −1 says nothing.
 fn said(epoch: LeaderEpoch) -> Option<LeaderEpoch> {
     (epoch != LeaderEpoch::NONE).then_some(epoch)
-}
-
-fn ask(part: PartIx, span: &Span) -> Locate {
-    let Span {
-        from,
-        until,
-        bytes_max,
-        at_least_one,
-        ..
-    } = *span;
-    Locate {
-        part,
-        from,
-        until,
-        bytes_max,
-        at_least_one,
-    }
 }
 
 fn on(disk: usize, ranges: Vec<store::Range<LinuxIo>>) -> Vec<FileRange> {

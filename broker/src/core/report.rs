@@ -1,14 +1,17 @@
 //! What the node says of itself, gathered from every machine and disk.
 
+use std::time::Duration;
+
 use node::coordinator;
+use site::ClockSource;
 
 use super::{Core, Inner};
-use crate::clock;
+use crate::clock::{self, Quality};
 use crate::listener::CONNECTIONS_MAX;
 use crate::spindle::{Condition, Spindle};
 use crate::status::{
-    Connections, Disk, Group, Latency, Node, Partitions, Pool, Requests, Site, Status, Topic,
-    Traffic,
+    Clock, Connections, Disk, Group, Latency, Node, Partitions, Pool, Requests, Site, Status,
+    SuspectRange, Topic, Traffic,
 };
 
 impl Core {
@@ -36,8 +39,14 @@ impl Core {
                 ready: not_ready.is_empty(),
                 not_ready,
                 uptime_s: clock::now().since(self.started).as_secs(),
+                role: if inner.controller {
+                    "controller"
+                } else {
+                    "follower"
+                },
                 term: inner.sitelog.term().0,
-                clock_trusted: self.trusted_now().is_some(),
+                lease_ms: millis(inner.lease_until.since(clock::now())),
+                clock: self.clock(),
             },
             connections: Connections {
                 open: self.census.total(),
@@ -80,6 +89,25 @@ impl Core {
                     latency: Latency::of(&api.latency),
                 })
                 .collect(),
+        }
+    }
+
+    fn clock(&self) -> Clock {
+        let source = self.site.clock;
+        let (quality, forward, left) = match clock::quality(source) {
+            Quality::Trusted => ("trusted", Duration::ZERO, Duration::ZERO),
+            Quality::Unsynchronised => ("unsynchronised", Duration::ZERO, Duration::ZERO),
+            Quality::Stepped { forward, left } => ("stepped", forward, left),
+        };
+        Clock {
+            quality,
+            source: match source {
+                ClockSource::Trusted => "trusted",
+                ClockSource::Kernel => "kernel",
+            },
+            wall_ms: clock::wall().0,
+            stepped_s: forward.as_secs(),
+            believed_in_s: left.as_secs(),
         }
     }
 
@@ -130,6 +158,10 @@ impl Core {
     }
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn disk(inner: &Inner, at: usize, spindle: &Spindle) -> Disk {
     let stats = spindle.stats();
     let space = inner
@@ -138,17 +170,20 @@ fn disk(inner: &Inner, at: usize, spindle: &Spindle) -> Disk {
         .into_iter()
         .find(|space| space.disk == spindle.uuid);
     let compaction = inner.compaction.totals(at);
+    let (scrubbed_bytes, scrub_rounds) = spindle.reader().scrubbed();
     let ms = |percent: f64| spindle.commit.percentile(percent).as_secs_f64() * 1e3;
     Disk {
         path: spindle.path.display().to_string(),
         uuid: spindle.uuid.to_string(),
         state: match spindle.condition() {
             Condition::Serving if spindle.stalled() => "stalled",
+            Condition::Serving if spindle.suspect => "suspect",
             Condition::Serving => "serving",
             Condition::Failed => "recovering",
             Condition::Out => "failed",
         }
         .to_owned(),
+        suspect: spindle.suspect,
         use_bytes: spindle.use_bytes,
         reserved_bytes: space.map_or(0, |space| space.reserved),
         journal_bytes: spindle.journal_bytes,
@@ -160,6 +195,9 @@ fn disk(inner: &Inner, at: usize, spindle: &Spindle) -> Disk {
         checkpoints: stats.checkpoints,
         failures: spindle.failures(),
         read_errors: spindle.read_errors(),
+        scrubbed_bytes,
+        scrub_rounds,
+        suspect_ranges: inner.suspect_ranges(spindle),
         compactions: compaction.compactions,
         compaction_read_bytes: compaction.bytes_read,
         compaction_written_bytes: compaction.bytes_written,
@@ -174,6 +212,22 @@ fn disk(inner: &Inner, at: usize, spindle: &Spindle) -> Disk {
 }
 
 impl Inner {
+    fn suspect_ranges(&self, spindle: &Spindle) -> Vec<SuspectRange> {
+        let suspects = spindle.suspects().into_iter();
+        let ranges = suspects.map(|it| SuspectRange {
+            topic: match self.topics_by_id.get(&it.id.topic) {
+                Some(topic) => topic.name.to_string(),
+                None => it.id.topic.to_string(),
+            },
+            partition: it.id.partition.0,
+            first_offset: it.first.0,
+            last_offset: it.last.0,
+            damaged: it.damaged,
+            why: it.why,
+        });
+        ranges.collect()
+    }
+
     fn report_topics(&self) -> Vec<Topic> {
         let mut topics: Vec<_> = self.topics_by_id.values().collect();
         topics.sort_by(|a, b| a.name.cmp(&b.name));

@@ -3,19 +3,25 @@
 //! Jobs stand in line by partition and take turns; a turn reads at most 8 MiB of one partition, so that the head moves
 //! seldom. While groups are written there is at most one turn in three groups (`pace`). What a sequential reader has been
 //! through is dropped from memory, so that it does not push out what others share.
+//!
+//! Once a second a turn is the scrubber's, who reads 1 MiB of what was sealed before. Where it is only this thread knows:
+//! after a start it begins with the first extent again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use model::{Offset, WallMs};
 use store::format::extent::DATA_AT;
 use store::{
-    LinuxIo, Locate, Located, PartIx, Range, Reach, ReadError, SlotLife, Stamped, Timed, View,
-    WARM_BYTES,
+    LinuxIo, Locate, Located, PartIx, Range, Reach, ReadError, Scrubbed, Scrubber, SlotLife,
+    Stamped, Timed, View, WARM_BYTES,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
+use super::Event;
 use super::compactor::Lent;
 use super::pace::Pace;
 
@@ -25,8 +31,16 @@ const TURN_BYTES: usize = 4 * WARM_BYTES;
 pub(super) const GROUPS_PER_TURN: u64 = 3;
 /// Jobs that may wait for one disk: a connection has one at a time. 8,192 × 200 B.
 const JOBS_MAX: usize = 8192;
+/// Where a piece can't be read it is read in these, so that a bad place costs what lies in its page.
+const PIECES: [usize; 2] = [64 << 10, 4 << 10];
 /// Sequential readers whose place is remembered.
 const CURSORS_MAX: usize = 64;
+/// Bytes of a scrubber's turn, and how often one is due: 1 MiB/s are a hundredth of what a disk of 7200 rpm reads, a seek a
+/// second, and 8 TB in 92 days.
+const SCRUB_BYTES: usize = 1 << 20;
+const SCRUB_EVERY: Duration = Duration::from_secs(1);
+/// A small disk is not read again and again: rounds begin this far apart.
+const ROUND_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 type Answer<T> = oneshot::Sender<Result<T, ReadError>>;
 
@@ -88,6 +102,15 @@ struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
     pace: Arc<Pace>,
+    /// What the scrubber did since the start: bytes read, and rounds over the whole disk.
+    scrubbed_bytes: AtomicU64,
+    scrub_rounds: AtomicU64,
+}
+
+/// Whose turn it is.
+enum Turn {
+    Job(Job),
+    Scrub,
 }
 
 #[derive(Default)]
@@ -107,6 +130,7 @@ impl Reader {
         at: usize,
         view: Option<Arc<View<LinuxIo>>>,
         pace: Arc<Pace>,
+        events: mpsc::UnboundedSender<Event>,
     ) -> io::Result<Self> {
         let queue = Queue {
             view,
@@ -116,8 +140,10 @@ impl Reader {
             queue: Mutex::new(queue),
             wake: Condvar::new(),
             pace,
+            scrubbed_bytes: AtomicU64::new(0),
+            scrub_rounds: AtomicU64::new(0),
         });
-        let thread = Thread::new(shared.clone());
+        let thread = Thread::new(at, shared.clone(), events);
         std::thread::Builder::new()
             .name(format!("disk{at}-read"))
             .spawn(move || thread.run())?;
@@ -177,6 +203,15 @@ impl Reader {
         answered
     }
 
+    /// What the scrubber did since the start: bytes read, and rounds over the whole disk.
+    pub(crate) fn scrubbed(&self) -> (u64, u64) {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (
+            of(&self.shared.scrubbed_bytes),
+            of(&self.shared.scrub_rounds),
+        )
+    }
+
     /// For the disk's writer thread.
     pub(super) fn turns(&self) -> Turns {
         Turns {
@@ -227,20 +262,31 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Waits for a job; None: the end.
-    fn next(&self) -> Option<(Arc<View<LinuxIo>>, Job)> {
+    /// Waits for a job, or until the scrubber is due; None: the end. The scrubber goes first when it is, or a disk that is
+    /// read all day would never be scrubbed.
+    fn next(&self, due: Instant) -> Option<(Arc<View<LinuxIo>>, Turn)> {
         let mut queue = self.lock();
         loop {
             if queue.stop {
                 return None;
             }
-            if let Some(job) = queue.pop() {
-                return Some(job);
+            let left = due.saturating_duration_since(Instant::now());
+            if let Some(view) = queue.view.clone().filter(|_| left.is_zero()) {
+                return Some((view, Turn::Scrub));
             }
-            queue = self
-                .wake
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            if let Some((view, job)) = queue.pop() {
+                return Some((view, Turn::Job(job)));
+            }
+            queue = match queue.view {
+                Some(_) => match self.wake.wait_timeout(queue, left) {
+                    Ok((queue, _)) => queue,
+                    Err(poisoned) => poisoned.into_inner().0,
+                },
+                None => self
+                    .wake
+                    .wait(queue)
+                    .unwrap_or_else(PoisonError::into_inner),
+            };
         }
     }
 }
@@ -276,45 +322,94 @@ struct Cursor {
     ends: bool,
 }
 
+/// A range whose front could be read, and no more.
+#[derive(Debug)]
+struct Broken {
+    good: usize,
+    error: ReadError,
+}
+
 struct Thread {
+    /// The disk's place among the node's.
+    at: usize,
     shared: Arc<Shared>,
+    events: mpsc::UnboundedSender<Event>,
     scratch: Vec<u8>,
     cursors: VecDeque<Cursor>,
+    scrubber: Scrubber,
+    /// When its round began, and when its next turn is due.
+    round: Instant,
+    scrub: Instant,
 }
 
 impl Thread {
-    fn new(shared: Arc<Shared>) -> Self {
+    fn new(at: usize, shared: Arc<Shared>, events: mpsc::UnboundedSender<Event>) -> Self {
+        let now = Instant::now();
         Self {
+            at,
             shared,
+            events,
             scratch: vec![0; WARM_BYTES],
             cursors: VecDeque::new(),
+            scrubber: Scrubber::default(),
+            round: now,
+            scrub: now + SCRUB_EVERY,
         }
     }
 
     fn run(mut self) {
-        while let Some((view, job)) = self.shared.next() {
-            if job.abandoned() {
+        while let Some((view, turn)) = self.shared.next(self.scrub) {
+            if matches!(&turn, Turn::Job(job) if job.abandoned()) {
                 continue;
             }
             self.shared.pace.begin_turn();
-            self.turn(&view, job);
+            match turn {
+                Turn::Job(job) => self.turn(&view, job),
+                Turn::Scrub => self.scrub(&view),
+            }
             self.shared.pace.end_turn();
+        }
+    }
+
+    /// The scrubber's turn. A piece longer than [`SCRUB_BYTES`], one large batch, is paid for by a longer rest.
+    fn scrub(&mut self, view: &Arc<View<LinuxIo>>) {
+        let began = Instant::now();
+        let Scrubbed {
+            bytes,
+            verdict,
+            round,
+        } = view.scrub(&mut self.scrubber, SCRUB_BYTES);
+        self.shared
+            .scrubbed_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
+        self.scrub = if round {
+            self.shared.scrub_rounds.fetch_add(1, Ordering::Relaxed);
+            self.round = (self.round + ROUND_EVERY).max(began);
+            self.round
+        } else {
+            let turns = (bytes as f64 / SCRUB_BYTES as f64).max(1.0);
+            began + SCRUB_EVERY.mul_f64(turns)
+        };
+        if let Some(verdict) = verdict {
+            // Only a core that has ended listens no more.
+            let _ = self.events.send(Event::Scrubbed {
+                disk: self.at,
+                verdict,
+            });
         }
     }
 
     /// Whoever asked may have gone away meanwhile: then nobody takes the answer.
     fn turn(&mut self, view: &Arc<View<LinuxIo>>, job: Job) {
         match job {
-            Job::Locate { ask, answer } => {
-                let found = match view.locate(&ask, Reach::Disk) {
-                    Ok(Located::Ranges(ranges)) => self.read_first(view, &ranges).map(|()| ranges),
-                    Ok(Located::Cold) => unreachable!("with the disk in reach nothing is cold"),
-                    Err(error) => Err(error),
-                };
-                let _ = answer.send(found);
+            Job::Locate { mut ask, answer } => {
+                // All that the answer's head will promise is read before.
+                ask.bytes_max = ask.bytes_max.min(TURN_BYTES as u64);
+                let _ = answer.send(self.locate(view, &ask));
             }
             Job::Warm { range, answer } => {
-                let _ = answer.send(self.read(view, &range, TURN_BYTES).map(drop));
+                let read = self.read(view, &range, TURN_BYTES);
+                let _ = answer.send(read.map(drop).map_err(|broken| broken.error));
             }
             Job::Find {
                 part,
@@ -335,19 +430,35 @@ impl Thread {
         }
     }
 
-    fn read_first(
+    /// Where batches lie, in memory now. Where some can't be read it is those before them, if there are any.
+    fn locate(
         &mut self,
         view: &Arc<View<LinuxIo>>,
-        ranges: &[Range<LinuxIo>],
-    ) -> Result<(), ReadError> {
-        let mut left = TURN_BYTES;
-        for range in ranges {
-            if left == 0 {
-                break;
+        ask: &Locate,
+    ) -> Result<Vec<Range<LinuxIo>>, ReadError> {
+        let ranges = |ask: &Locate| match view.locate(ask, Reach::Disk)? {
+            Located::Ranges(ranges) => Ok(ranges),
+            Located::Cold => unreachable!("with the disk in reach nothing is cold"),
+        };
+        let found = ranges(ask)?;
+        let mut good = 0;
+        for range in &found {
+            match self.read(view, range, TURN_BYTES) {
+                Ok(_) => good += range.len(),
+                Err(broken) => {
+                    let before = ranges(&Locate {
+                        bytes_max: (good + broken.good) as u64,
+                        at_least_one: false,
+                        ..*ask
+                    })?;
+                    return match before.is_empty() {
+                        true => Err(broken.error),
+                        false => Ok(before),
+                    };
+                }
             }
-            left -= self.read(view, range, left)?;
         }
-        Ok(())
+        Ok(found)
     }
 
     /// Reads a range's front, at most `bytes_max`; the whole of these if its reader goes through the log. Says how much.
@@ -356,7 +467,7 @@ impl Thread {
         view: &Arc<View<LinuxIo>>,
         range: &Range<LinuxIo>,
         bytes_max: usize,
-    ) -> Result<usize, ReadError> {
+    ) -> Result<usize, Broken> {
         let sequential = self.follow(view, range);
         let wanted = if sequential {
             range.ahead(bytes_max)
@@ -365,11 +476,25 @@ impl Thread {
         };
         let life = wanted.life();
         let mut left = wanted.clone();
+        let mut pieces = PIECES.iter();
+        let mut piece = WARM_BYTES;
         while !left.is_empty() {
-            let read = left
-                .warm(&mut self.scratch)
-                .map_err(|source| ReadError::Io { life, source })?;
-            left.advance(read);
+            match left.warm(&mut self.scratch[..piece]) {
+                Ok(read) => left.advance(read),
+                Err(source) => match pieces.next() {
+                    // Up to the bad place.
+                    Some(finer) => piece = *finer,
+                    None => {
+                        let good = wanted.len() - left.len();
+                        // What was only read ahead nobody misses yet.
+                        if good >= range.len().min(bytes_max) {
+                            break;
+                        }
+                        let error = ReadError::Io { life, source };
+                        return Err(Broken { good, error });
+                    }
+                },
+            }
         }
         if self.cursors.len() == CURSORS_MAX {
             self.cursors.pop_front();
@@ -381,7 +506,7 @@ impl Thread {
             to: left.position(),
             ends: wanted.len() == range.ahead(usize::MAX).len(),
         });
-        Ok(wanted.len())
+        Ok(wanted.len() - left.len())
     }
 
     /// Whether a reader comes here from what was read for it before; that is dropped from memory.

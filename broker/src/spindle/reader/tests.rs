@@ -58,7 +58,13 @@ impl World {
 
     fn reader(&self) -> (Reader, Arc<Pace>) {
         let pace = Arc::new(Pace::default());
-        let reader = Reader::start(0, Some(self.view.clone()), pace.clone()).unwrap();
+        let reader = Reader::start(
+            0,
+            Some(self.view.clone()),
+            pace.clone(),
+            mpsc::unbounded_channel().0,
+        )
+        .unwrap();
         (reader, pace)
     }
 }
@@ -193,13 +199,15 @@ fn shared(world: &World) -> Arc<Shared> {
         queue: Mutex::new(queue),
         wake: Condvar::new(),
         pace: Arc::default(),
+        scrubbed_bytes: AtomicU64::new(0),
+        scrub_rounds: AtomicU64::new(0),
     })
 }
 
 #[test]
 fn who_goes_through_a_log_is_read_ahead_for() {
     let world = World::new("reader-ahead");
-    let mut thread = Thread::new(shared(&world));
+    let mut thread = Thread::new(0, shared(&world), mpsc::unbounded_channel().0);
     let range = |from, bytes| match world.view.locate(&ask(PARTS[0], from, bytes), Reach::Disk) {
         Ok(Located::Ranges(mut ranges)) => ranges.swap_remove(0),
         other => panic!("{other:?}"),
@@ -220,4 +228,52 @@ fn who_goes_through_a_log_is_read_ahead_for() {
     assert_eq!(behind.position(), u64::from(DATA_AT));
     let read = thread.read(view, &behind, TURN_BYTES).unwrap();
     assert!(read > 2 * behind.len(), "{read} bytes of the next extent");
+}
+
+#[test]
+fn once_a_second_the_scrubber_has_a_turn_and_its_verdicts_are_told() {
+    let world = World::new("reader-scrubs");
+    let (events, mut told) = mpsc::unbounded_channel();
+    let pace = Arc::new(Pace::default());
+    let reader = Reader::start(3, Some(world.view.clone()), pace, events).unwrap();
+    // The first extent is of 1 MiB: one turn, or two.
+    let Some(Event::Scrubbed { disk: 3, verdict }) = told.blocking_recv() else {
+        panic!("no verdict");
+    };
+    assert_eq!(verdict.suspects, []);
+    let (bytes, rounds) = reader.scrubbed();
+    assert!(rounds == 0 && bytes > 900_000, "{bytes} B, {rounds} rounds");
+    // A disk that failed is not read.
+    reader.detach();
+}
+
+#[test]
+fn a_place_that_cannot_be_read_costs_what_lies_behind_it_and_not_what_lies_before() {
+    let world = World::new("reader-broken");
+    let (reader, _) = world.reader();
+    let locate = |from, bytes_max| {
+        let answer = reader.locate(ask(PARTS[0], from, bytes_max));
+        answer.blocking_recv().unwrap()
+    };
+    let whole = locate(0, u64::MAX).unwrap();
+    assert_eq!(whole.len(), 2, "one of 1 MiB, one of 8");
+    // The second extent ends amid a batch, as if its disk could read no further.
+    let life = whole[1].life();
+    let path = world
+        .root
+        .join(store::io::Name::Extent(life.slot).to_string());
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.set_len(350_000).unwrap();
+    let bytes_of = |ranges: &[Range<LinuxIo>]| ranges.iter().map(Range::len).sum::<usize>();
+    let before = locate(0, u64::MAX).unwrap();
+    let good = bytes_of(&whole[..1]) + 3 * BATCH_BYTES;
+    assert!(
+        (good..good + 3 * 100).contains(&bytes_of(&before)),
+        "{} B, the first extent and three batches",
+        bytes_of(&before)
+    );
+    let batches = bytes_of(&before) / BATCH_BYTES;
+    let next = batches as i64;
+    let error = locate(next, u64::MAX).unwrap_err();
+    assert!(matches!(error, ReadError::Io { .. }), "{error}");
 }
