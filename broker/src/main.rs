@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 mod authorise;
 mod clock;
+mod cluster;
 mod conn;
 mod context;
 mod core;
@@ -80,16 +81,16 @@ enum Verb {
     Format(FormatArgs),
     /// Read every byte of a stopped node's disk and name each fault
     Verify {
-        /// The disk's directory
-        dir: PathBuf,
+        #[command(flatten)]
+        disk: DiskArgs,
         /// Print faults as JSON lines
         #[arg(long)]
         json: bool,
     },
     /// List what a rotten journal lost, per partition; --accept serves the rest
     Recover {
-        /// The disk's directory
-        dir: PathBuf,
+        #[command(flatten)]
+        disk: DiskArgs,
         /// Take the losses listed and let the partitions serve again
         #[arg(long)]
         accept: bool,
@@ -100,12 +101,38 @@ enum Verb {
     Dump {
         /// A disk's directory, or one file of it
         path: PathBuf,
+        /// The disk's journal, where that is a device of its own
+        #[arg(long, value_name = "PATH")]
+        journal: Option<PathBuf>,
         /// Print JSON lines
         #[arg(long)]
         json: bool,
     },
+    /// Show a running node: role, lease, clock, disks; --confirm-clock believes a clock that made a step
+    Cluster(ClusterArgs),
     #[command(flatten)]
     Client(cli::Command),
+}
+
+/// A disk of a stopped node.
+#[derive(Args)]
+pub(crate) struct DiskArgs {
+    /// The disk's directory
+    pub(crate) dir: PathBuf,
+    /// Its journal, where that is a device of its own
+    #[arg(long, value_name = "PATH")]
+    pub(crate) journal: Option<PathBuf>,
+}
+
+/// A node of a site.
+#[derive(Args)]
+pub(crate) struct NodeArgs {
+    /// Which node of the site this is; may be left out if there is one
+    #[arg(long)]
+    pub(crate) node: Option<String>,
+    /// Where relative disk paths begin
+    #[arg(long, default_value = "data")]
+    pub(crate) data: PathBuf,
 }
 
 /// `howdah run`.
@@ -114,12 +141,8 @@ pub(crate) struct RunArgs {
     /// Site file; the embedded single-node site if absent; `-`: its blob on standard input, as an appliance's board gives it
     #[arg(long)]
     pub(crate) site: Option<PathBuf>,
-    /// Which node of the site this is; may be left out if there is one
-    #[arg(long)]
-    pub(crate) node: Option<String>,
-    /// Where relative disk paths begin; made and formatted if it does not exist
-    #[arg(long, default_value = "data")]
-    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) own: NodeArgs,
     /// Where a disk lies that the site file names by its serial number: its place there from 0, its root, its ring's device
     #[arg(long, value_name = "N=ROOT,RING")]
     pub(crate) disk: Vec<handover::HandedDisk>,
@@ -137,12 +160,8 @@ pub(crate) struct FormatArgs {
     /// Site file
     #[arg(long)]
     pub(crate) site: PathBuf,
-    /// Which node of the site this is
-    #[arg(long)]
-    pub(crate) node: Option<String>,
-    /// Where relative disk paths begin
-    #[arg(long, default_value = "data")]
-    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) own: NodeArgs,
     /// Erase this disk (its directory as written in the site file) although it is not blank
     #[arg(long)]
     pub(crate) erase: Vec<String>,
@@ -165,12 +184,8 @@ pub(crate) struct AdoptArgs {
     /// Site file; its node's meta disk, the one not named here, must be blank
     #[arg(long)]
     pub(crate) site: Option<PathBuf>,
-    /// Which node of the site this is
-    #[arg(long)]
-    pub(crate) node: Option<String>,
-    /// Where relative disk paths begin
-    #[arg(long, default_value = "data")]
-    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) own: NodeArgs,
     /// What the topic of this id was called; may be given more than once
     #[arg(long, value_name = "ID=NAME")]
     pub(crate) topic: Vec<String>,
@@ -179,15 +194,38 @@ pub(crate) struct AdoptArgs {
     pub(crate) accept: bool,
 }
 
+/// `howdah cluster`.
+#[derive(Args)]
+#[command(
+    after_help = "A clock that goes forward by more than a day is not believed, and nothing is deleted by its age, until it went on \
+    steadily for a day or --confirm-clock says that it is right. That is taken from the node's own machine only."
+)]
+pub(crate) struct ClusterArgs {
+    /// The node's HTTP address
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9644")]
+    pub(crate) http: String,
+    /// Believe the node's clock, and delete by age again
+    #[arg(long)]
+    pub(crate) confirm_clock: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 fn main() -> ExitCode {
     match Command::parse().verb {
         Verb::Run(args) => run::run(&args),
         Verb::Check { file, json } => offline::check(&file, json),
         Verb::Format(args) => offline::format(&args),
-        Verb::Verify { dir, json } => offline::verify(&dir, json),
-        Verb::Recover { dir, accept } => offline::recover(&dir, accept),
+        Verb::Verify { disk, json } => offline::verify(&disk, json),
+        Verb::Recover { disk, accept } => offline::recover(&disk, accept),
         Verb::Adopt(args) => offline::adopt(&args),
-        Verb::Dump { path, json } => offline::dump(&path, json),
+        Verb::Dump {
+            path,
+            journal,
+            json,
+        } => offline::dump(&path, journal, json),
+        Verb::Cluster(args) => cluster::run(&args),
         Verb::Client(command) => cli::run(command),
     }
 }

@@ -4,7 +4,7 @@
 //! programs goes to stdout as JSON lines; why something was not done goes to stderr.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use model::SiteUuid;
@@ -14,7 +14,7 @@ use store::{DiskState, LinuxIo, OpenError, Superblock, read_superblock};
 
 use crate::lock::DiskLock;
 use crate::run::{Refusal, refusal};
-use crate::{AdoptArgs, FormatArgs, exit};
+use crate::{AdoptArgs, DiskArgs, FormatArgs, exit};
 
 mod adopt;
 mod dump;
@@ -43,18 +43,18 @@ pub(crate) fn format(args: &FormatArgs) -> ExitCode {
 }
 
 /// `howdah verify`.
-pub(crate) fn verify(dir: &Path, json: bool) -> ExitCode {
-    end("verify", verify_disk(dir, json))
+pub(crate) fn verify(disk: &DiskArgs, json: bool) -> ExitCode {
+    end("verify", verify_disk(disk, json))
 }
 
 /// `howdah dump`.
-pub(crate) fn dump(path: &Path, json: bool) -> ExitCode {
-    end("dump", dump::run(path, json))
+pub(crate) fn dump(path: &Path, journal: Option<PathBuf>, json: bool) -> ExitCode {
+    end("dump", dump::run(path, journal, json))
 }
 
 /// `howdah recover`.
-pub(crate) fn recover(dir: &Path, accept: bool) -> ExitCode {
-    end("recover", recover::run(dir, accept))
+pub(crate) fn recover(disk: &DiskArgs, accept: bool) -> ExitCode {
+    end("recover", recover::run(disk, accept))
 }
 
 /// `howdah adopt`.
@@ -90,21 +90,31 @@ struct Stopped {
     _lock: DiskLock,
 }
 
-/// Takes the disk in `dir`, which must be one of ours and not in use.
-fn open(dir: &Path) -> Result<Stopped, Refusal> {
+/// Takes the disk in `dir`, which must be one of ours and not in use; its ring lies at `journal` if that is a device of its
+/// own. That it is this disk's ring shows when it is read.
+fn open(dir: &Path, journal: Option<PathBuf>) -> Result<Stopped, Refusal> {
     let lock = take(dir)?;
     let at = |error: &dyn std::fmt::Display| format!("{}: {error}", dir.display());
-    let io = LinuxIo::new(dir, None).map_err(|error| refusal(exit::USAGE, at(&error)))?;
+    let named = journal.is_some();
+    let io = LinuxIo::new(dir, journal).map_err(|error| refusal(exit::USAGE, at(&error)))?;
     let (superblock, _) = read_superblock(&io).map_err(|error| refusal(exit::FAULT, at(&error)))?;
-    if superblock.journal_apart {
-        let why = "its journal is a device of its own, which these commands can't read yet";
-        return Err(refusal(exit::USAGE, at(&why)));
-    }
+    journal_named(&superblock, named).map_err(|why| refusal(exit::USAGE, at(&why)))?;
     Ok(Stopped {
         io,
         superblock,
         _lock: lock,
     })
+}
+
+/// A ring that is a device of its own must be named, and no other.
+fn journal_named(superblock: &Superblock, named: bool) -> Result<(), &'static str> {
+    match (superblock.journal_apart, named) {
+        (true, false) => Err(
+            "its journal is a device of its own: name it with --journal, or the site file that does with --site",
+        ),
+        (false, true) => Err("its journal lies in its directory: leave --journal out"),
+        _ => Ok(()),
+    }
 }
 
 fn take(dir: &Path) -> Result<DiskLock, Refusal> {
@@ -146,8 +156,9 @@ fn describe(superblock: &Superblock) -> String {
 }
 
 /// Reads everything. Damage found is exit code 1.
-fn verify_disk(dir: &Path, json: bool) -> Result<(), Refusal> {
-    let stopped = open(dir)?;
+fn verify_disk(disk: &DiskArgs, json: bool) -> Result<(), Refusal> {
+    let dir = &disk.dir;
+    let stopped = open(dir, disk.journal.clone())?;
     let bar = cli::progress::bar(
         Some(0),
         "{bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left",
@@ -228,12 +239,17 @@ fn disk_fault(dir: &Path, error: &OpenError) -> Refusal {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
+mod tests;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod testing {
     use std::fs;
     use std::path::PathBuf;
 
     use site::Site;
 
+    use crate::NodeArgs;
     use crate::spindle::open::{Opened, open_all, places};
 
     /// A node with two disks in a directory that goes when this does.
@@ -245,13 +261,26 @@ mod testing {
     }
 
     impl Node {
+        /// Each disk's journal lies in its directory.
         pub(super) fn new(name: &str) -> Self {
+            let inside = |_: &str| "\"32MiB\"".to_owned();
+            Self::with_journals(name, inside)
+        }
+
+        /// Each disk's journal is a place of its own, a file named like the disk.
+        pub(super) fn with_journals_apart(name: &str) -> Self {
+            let apart = |disk: &str| format!("{{ path = \"{disk}.ring\", bytes = \"32MiB\" }}");
+            Self::with_journals(name, apart)
+        }
+
+        fn with_journals(name: &str, journal: impl Fn(&str) -> String) -> Self {
             let own = format!("howdah-offline-{name}-{}", std::process::id());
             let directory = std::env::temp_dir().join(own);
             fs::create_dir(&directory).unwrap();
             let file = directory.join("site.toml");
             let disk = |name| {
-                format!("[[node.disk]]\npath = \"{name}\"\nuse = \"2GiB\"\njournal = \"32MiB\"\n")
+                let journal = journal(name);
+                format!("[[node.disk]]\npath = \"{name}\"\nuse = \"2GiB\"\njournal = {journal}\n")
             };
             let text = format!(
                 "[site]\nname = \"t\"\n[[node]]\nname = \"a\"\naddress = \"127.0.0.1\"\n{}{}",
@@ -266,6 +295,14 @@ mod testing {
                 file,
                 data,
                 site,
+            }
+        }
+
+        /// What names the node on a command line.
+        pub(super) fn own(&self) -> NodeArgs {
+            NodeArgs {
+                node: None,
+                data: self.data.clone(),
             }
         }
 

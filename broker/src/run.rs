@@ -23,6 +23,7 @@ use crate::{RunArgs, conn, exit, handover, limits, listener, logs};
 const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// Why the node does not serve, with the exit code that says so.
+#[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) code: u8,
     pub(crate) why: String,
@@ -53,7 +54,7 @@ fn serve(args: &RunArgs) -> Result<(), Refusal> {
         Some(path) => site::load(path).map_err(|fault| refusal(exit::USAGE, fault))?,
         None => site::laptop(),
     };
-    let node = choose(&site, args.node.as_deref())?;
+    let node = choose(&site, args.own.node.as_deref())?;
     if site.nodes.len() > 1 || site.witness.is_some() {
         return Err(refusal(
             exit::USAGE,
@@ -71,7 +72,7 @@ fn serve(args: &RunArgs) -> Result<(), Refusal> {
         .map_err(|error| refusal(exit::FAULT, format!("the reactor: {error}")))?;
     // Before a disk is touched: an address that is taken is said at once, and nothing was formatted for it.
     let bound = runtime.block_on(bind(doors))?;
-    let found = open::places(&site.nodes[node], &args.data, &args.disk);
+    let found = open::places(&site.nodes[node], &args.own.data, &args.disk);
     let disks = found.and_then(|found| open::open_all(&site, node, found));
     let opened = disks.map_err(|fault| {
         refusal(
@@ -90,7 +91,7 @@ fn serve(args: &RunArgs) -> Result<(), Refusal> {
         disks,
         away,
     };
-    LocalSet::new().block_on(&runtime, live(start, bound, &args.data))
+    LocalSet::new().block_on(&runtime, live(start, bound, &args.own.data))
 }
 
 async fn bind(doors: Vec<Door>) -> Result<Vec<(Door, TcpListener)>, Refusal> {
@@ -195,9 +196,9 @@ fn serve_http(core: &Rc<Core>, http: &Rc<HttpDoor>, listener: TcpListener, addre
     core.http_at(address);
     let (core, http) = (core.clone(), http.clone());
     let census = Rc::new(listener::Census::default());
-    spawn_local(listener::accept(listener, census, move |socket, _| {
+    spawn_local(listener::accept(listener, census, move |socket, peer| {
         let (core, http) = (core.clone(), http.clone());
-        async move { http.serve(core, socket).await }
+        async move { http.serve(core, socket, peer).await }
     }));
 }
 

@@ -45,10 +45,26 @@ struct Piece {
 /// Shows what the disks hold; with `--accept` they are taken over.
 pub(super) fn run(args: &AdoptArgs) -> Result<(), Refusal> {
     let names = names(&args.topic)?;
+    let site = match &args.site {
+        Some(file) => Some(site::load(file).map_err(|fault| refusal(exit::USAGE, fault))?),
+        None => None,
+    };
+    let own = match &site {
+        Some(site) => {
+            let node = choose(site, args.own.node.as_deref())?;
+            let places = places(&site.nodes[node], &args.own.data, &[]);
+            let places = places.map_err(|fault| refusal(exit::USAGE, fault))?.here;
+            Some((site, node, places))
+        }
+        None => None,
+    };
     let mut disks = Vec::new();
     let mut topics: BTreeMap<TopicId, Pieces> = BTreeMap::new();
     for dir in &args.dirs {
-        let stopped = open(dir)?;
+        let places = own.iter().flat_map(|(.., places)| places);
+        let place = places.clone().find(|place| same(dir, &place.path));
+        let journal = place.and_then(|place| place.journal.clone());
+        let stopped = open(dir, journal)?;
         if stopped.superblock.meta {
             let why = format!(
                 "{}: the {}; name the data disks only",
@@ -66,13 +82,12 @@ pub(super) fn run(args: &AdoptArgs) -> Result<(), Refusal> {
             format!("--topic {unknown}: these disks hold nothing of it"),
         ));
     }
-    let Some(site) = args.site.as_ref().filter(|_| args.accept) else {
+    let Some((site, node, places)) = own.filter(|_| args.accept) else {
         return write_out("nothing was changed; --site and --accept take them over\n");
     };
-    let site = site::load(site).map_err(|fault| refusal(exit::USAGE, fault))?;
-    let node = choose(&site, args.node.as_deref())?;
-    let (meta, _lock) = blank_meta(&site, node, args)?;
-    let id = NodeId(site.nodes[node].id);
+    let own = &site.nodes[node];
+    let (meta, _lock) = blank_meta(own, &places, &args.dirs)?;
+    let id = NodeId(own.id);
     let identity = disks[0].1.superblock.site;
     for (dir, Stopped { superblock, .. }) in &disks {
         if superblock.node != id || superblock.site != identity {
@@ -86,7 +101,7 @@ pub(super) fn run(args: &AdoptArgs) -> Result<(), Refusal> {
         }
     }
     let takeover = Takeover {
-        site: &site,
+        site,
         id,
         identity,
         names: &names,
@@ -183,19 +198,14 @@ fn gather(
 /// Where the new meta disk shall be: the node's first disk that is not among those taken over. It must be blank, as must
 /// all others.
 fn blank_meta(
-    site: &Site,
-    node: usize,
-    args: &AdoptArgs,
+    own: &site::Node,
+    places: &[DiskPlace],
+    dirs: &[PathBuf],
 ) -> Result<(DiskPlace, DiskLock), Refusal> {
-    let places = places(&site.nodes[node], &args.data, &[])
-        .map_err(|fault| refusal(exit::USAGE, fault))?
-        .here;
-    let real = |path: &Path| fs::canonicalize(path).ok();
-    let mut dirs: Vec<&PathBuf> = args.dirs.iter().collect();
+    let mut dirs: Vec<&PathBuf> = dirs.iter().collect();
     let mut blank = Vec::new();
-    for place in &places {
-        let named = |dir: &&PathBuf| real(dir).is_some() && real(dir) == real(&place.path);
-        if let Some(at) = dirs.iter().position(named) {
+    for place in places {
+        if let Some(at) = dirs.iter().position(|dir| same(dir, &place.path)) {
             dirs.remove(at);
             continue;
         }
@@ -215,20 +225,26 @@ fn blank_meta(
         let why = format!(
             "{}: node {} has no such disk, or it is named twice",
             dir.display(),
-            site.nodes[node].name
+            own.name
         );
         return Err(refusal(exit::USAGE, why));
     }
     let Some(meta) = blank.first() else {
         let why = format!(
             "every disk of node {} is named: none is left that can be the new meta disk",
-            site.nodes[node].name
+            own.name
         );
         return Err(refusal(exit::USAGE, why));
     };
     // Makes the directory as well.
     open_io(meta).map_err(|fault| refusal(exit::FAULT, fault))?;
     Ok(((*meta).clone(), take(&meta.path)?))
+}
+
+/// Whether both lead to one directory that is there.
+fn same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| fs::canonicalize(path).ok();
+    real(one).is_some() && real(one) == real(other)
 }
 
 struct Takeover<'a> {
@@ -535,8 +551,7 @@ mod tests {
         let mut args = AdoptArgs {
             dirs: vec![node.data.join("d2")],
             site: Some(node.file.clone()),
-            node: None,
-            data: node.data.clone(),
+            own: node.own(),
             topic: vec![format!("{topic}=telemetry")],
             accept: false,
         };

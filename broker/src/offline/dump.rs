@@ -3,23 +3,27 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use model::Uuid;
 use store::dump::{Item, Parts};
 use store::{LinuxIo, read_superblock};
 
-use super::take;
+use super::{journal_named, take};
 use crate::exit;
 use crate::run::{Refusal, refusal};
 
 /// Prints everything, however damaged. What can't be read is an item like others: whether that is wrong says `verify`.
-pub(super) fn run(path: &Path, json: bool) -> Result<(), Refusal> {
-    let usage = |error| refusal(exit::USAGE, format!("{}: {error}", path.display()));
+pub(super) fn run(path: &Path, journal: Option<PathBuf>, json: bool) -> Result<(), Refusal> {
+    let usage = |error: io::Error| refusal(exit::USAGE, format!("{}: {error}", path.display()));
     let mut printer = Printer::new(json);
     if fs::metadata(path).map_err(usage)?.is_dir() {
         let _lock = take(path)?;
-        let io = LinuxIo::new(path, None).map_err(usage)?;
+        let named = journal.is_some();
+        let io = LinuxIo::new(path, journal).map_err(usage)?;
+        if let Ok((superblock, _)) = read_superblock(&io) {
+            journal_named(&superblock, named).map_err(|why| usage(io::Error::other(why)))?;
+        }
         store::dump::disk(&io, Parts::default(), &mut |item| printer.print(&item));
     } else {
         let file = File::open(path).map_err(usage)?;

@@ -26,11 +26,11 @@ enum Plan {
 /// Looks at every disk before it touches one.
 pub(super) fn run(args: &FormatArgs) -> Result<(), Refusal> {
     let site = site::load(&args.site).map_err(|fault| refusal(exit::USAGE, fault))?;
-    let node = choose(&site, args.node.as_deref())?;
+    let node = choose(&site, args.own.node.as_deref())?;
     let own = &site.nodes[node];
     let id = NodeId(own.id);
     let usage = |fault: Fault| refusal(exit::USAGE, fault);
-    let places = places(own, &args.data, &[]).map_err(usage)?.here;
+    let places = places(own, &args.own.data, &[]).map_err(usage)?.here;
     let names: Vec<&str> = own.disks.iter().map(|disk| name(&disk.place)).collect();
     if let Some(unknown) = args
         .erase
@@ -189,8 +189,7 @@ mod tests {
     fn format(node: &Node, erase: &[&str]) -> Result<(), (u8, String)> {
         let args = FormatArgs {
             site: node.file.clone(),
-            node: None,
-            data: node.data.clone(),
+            own: node.own(),
             erase: erase.iter().map(|erase| (*erase).to_owned()).collect(),
         };
         run(&args).map_err(|refusal| (refusal.code, refusal.why))

@@ -1,20 +1,19 @@
 //! `howdah recover`: what a rotten journal lost, and a person's word that it is lost.
 
-use std::path::Path;
-
 use store::{Config, DiskState, Held, Inspection, inspect};
 
 use super::{Stopped, describe, disk_fault, open, write_out};
-use crate::exit;
 use crate::run::{Refusal, refusal};
+use crate::{DiskArgs, exit};
 
 /// Lists what a rotten journal lost; with `accept`, what is left serves again.
-pub(super) fn run(dir: &Path, accept: bool) -> Result<(), Refusal> {
+pub(super) fn run(disk: &DiskArgs, accept: bool) -> Result<(), Refusal> {
+    let dir = &disk.dir;
     let Stopped {
         io,
         superblock,
         _lock,
-    } = open(dir)?;
+    } = open(dir, disk.journal.clone())?;
     let inspection = inspect(&io).map_err(|error| disk_fault(dir, &error))?;
     let lost: Vec<&Held> = inspection
         .replicas
