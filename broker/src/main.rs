@@ -13,6 +13,9 @@ mod conn;
 mod context;
 mod core;
 mod counters;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod counts;
 mod dispatch;
 mod handover;
 mod histogram;
