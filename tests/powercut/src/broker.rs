@@ -42,6 +42,34 @@ pub(crate) struct Site {
     http: SocketAddr,
 }
 
+/// What a fetch gave.
+pub(crate) struct Fetched {
+    /// The partition's error.
+    pub(crate) code: i16,
+    pub(crate) bytes: usize,
+    /// Offset behind the last batch; the one asked for if there is none.
+    pub(crate) next: i64,
+}
+
+/// Offset behind the last whole batch: each has its base offset at 0, its length behind byte 12 at 8, and its last offset
+/// from the base at 23.
+fn behind(mut records: &[u8]) -> Option<i64> {
+    let mut next = None;
+    while let Some((base, rest)) = records
+        .split_first_chunk()
+        .map(|(it, rest)| (i64::from_be_bytes(*it), rest))
+    {
+        let length = rest.first_chunk().map(|it| u32::from_be_bytes(*it))?;
+        let delta = records
+            .get(23..27)?
+            .first_chunk()
+            .map(|it| i32::from_be_bytes(*it))?;
+        records = records.get(12 + length as usize..)?;
+        next = Some(base + i64::from(delta) + 1);
+    }
+    next
+}
+
 /// The broker's program: `HOWDAH_BIN`, or what stands beside this one.
 pub(crate) fn program() -> io::Result<PathBuf> {
     if let Some(named) = std::env::var_os("HOWDAH_BIN") {
@@ -233,12 +261,7 @@ impl Site {
     }
 
     /// One fetch of a partition: its error code, and how many bytes of batches came.
-    pub(crate) fn fetch(
-        &self,
-        topic: &Topic,
-        partition: i32,
-        offset: i64,
-    ) -> io::Result<(i16, usize)> {
+    pub(crate) fn fetch(&self, topic: &Topic, partition: i32, offset: i64) -> io::Result<Fetched> {
         const FETCH: i16 = 11;
         let wanted = FetchPartition::default()
             .with_partition(partition)
@@ -260,8 +283,12 @@ impl Site {
         let row = rows.into_iter().next();
         let row =
             row.ok_or_else(|| io::Error::other("a fetch was answered without its partition"))?;
-        let bytes = row.records.as_ref().map_or(0, |it| it.len());
-        Ok((row.error_code, bytes))
+        let records = row.records.as_deref().unwrap_or_default();
+        Ok(Fetched {
+            code: row.error_code,
+            bytes: records.len(),
+            next: behind(records).unwrap_or(offset),
+        })
     }
 
     /// What `/status` says at this moment.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{all_move, compare, load, restart};
+use crate::broker::Fetched;
 use crate::control::Control;
 use crate::world::World;
 
@@ -158,7 +159,7 @@ pub(super) fn made_meanwhile(world: &mut World) -> io::Result<String> {
             name: "made",
             ..*crate::world::TOPICS[0]
         };
-        let (code, bytes) = world.site.fetch(topic, partition, 0)?;
+        let Fetched { code, bytes, .. } = world.site.fetch(topic, partition, 0)?;
         if code != 0 || bytes == 0 {
             return Err(io::Error::other(format!(
                 "made-{partition} after a restart: error {code}, {bytes} B"
@@ -173,6 +174,8 @@ pub(super) fn made_meanwhile(world: &mut World) -> io::Result<String> {
 /// Ranges of extents can't be read: fetches of them are told so, all else goes on, and with the ranges back all is there.
 pub(super) fn read_error(world: &mut World) -> io::Result<String> {
     const KAFKA_STORAGE_ERROR: i16 = 56;
+    /// A page holds fewer batches.
+    const FETCHES_MAX: usize = 64;
     // What the ring still holds a start writes anew, and reads from memory: the first extents must lie behind checkpoints.
     let until = Instant::now() + Duration::from_secs(90);
     while checkpoints(&world.site.status()?) < 2 {
@@ -201,18 +204,30 @@ pub(super) fn read_error(world: &mut World) -> io::Result<String> {
     world.start()?;
     let (mut refused, mut ended, mut first) = (0, 0, Vec::new());
     for (topic, partition, starts) in world.starts() {
-        // The first time an answer's head may have promised what then could not be read, which ends the connection.
-        let (code, bytes) = match world.site.fetch(topic, partition, starts) {
-            Err(why) if why.kind() == io::ErrorKind::UnexpectedEof => {
-                ended += 1;
-                world.site.fetch(topic, partition, starts)?
+        let mut at = starts;
+        // What lies before the bad place is answered; who goes on from there is told.
+        for _ in 0..FETCHES_MAX {
+            // An answer's head may have promised what then could not be read, which ends the connection.
+            let fetched = match world.site.fetch(topic, partition, at) {
+                Err(why) if why.kind() == io::ErrorKind::UnexpectedEof => {
+                    ended += 1;
+                    world.site.fetch(topic, partition, at)?
+                }
+                answer => answer?,
+            };
+            let Fetched { code, bytes, next } = fetched;
+            match code {
+                KAFKA_STORAGE_ERROR => refused += 1,
+                0 if bytes > 0 && next > at => {
+                    at = next;
+                    continue;
+                }
+                _ => first.push(format!(
+                    "{}-{partition} at {at}: {code}, {bytes} B",
+                    topic.name
+                )),
             }
-            answer => answer?,
-        };
-        if code == KAFKA_STORAGE_ERROR {
-            refused += 1;
-        } else {
-            first.push(format!("{}-{partition}: {code}, {bytes} B", topic.name));
+            break;
         }
     }
     if refused == 0 {
