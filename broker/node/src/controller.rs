@@ -14,13 +14,13 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use model::{Instant, NodeId, SiteUuid, Term, TopicPartition};
+use model::{Incarnation, Instant, NodeId, SiteUuid, Term, TopicPartition};
 
 use crate::Outbox;
-use crate::catalog::{Catalog, Fault, Room};
+use crate::catalog::Catalog;
 use crate::mutation::{self, Mutation};
-use crate::peer::{AlterIsr, IsrOutcome};
-use crate::sitelog::{Index, Record};
+use crate::peer::IsrOutcome;
+use crate::sitelog::Index;
 
 mod elect;
 mod elections;
@@ -29,6 +29,7 @@ mod health;
 mod insync;
 mod leaders;
 mod moves;
+mod pass;
 mod rows;
 mod site;
 #[cfg(test)]
@@ -39,7 +40,8 @@ mod wishes;
 use elect::GaveUp;
 use health::Health;
 pub use leaders::{HAND_OVER_PATIENCE, PREFERRED_AFTER};
-use rows::{Change, Pack};
+use pass::Planning;
+use rows::Change;
 pub use types::{
     Answer, Decision, DiskState, Effect, ElectFault, Event, Input, MoveFault, NodeBeat, NotSpared,
     Proposal, Resigned, Settings, Wanted, Why, Wish,
@@ -83,6 +85,8 @@ struct Office {
     site: SiteUuid,
     /// Nodes that were told to free what no topic has, by start.
     freed: BTreeMap<NodeId, u64>,
+    /// Leaderships were taken from a dead node by this entry.
+    taken: BTreeMap<NodeId, Index>,
 }
 
 /// What follows when the entry on its way is applied.
@@ -93,22 +97,6 @@ enum Then {
     Wish(wishes::Queued),
     Wanted,
     Nothing,
-}
-
-/// One pass.
-struct Planning<'c> {
-    catalog: &'c Catalog,
-    room: Option<Room<'c>>,
-    events: Vec<Event>,
-    /// Leaders that are asked to hand over.
-    hand_over: BTreeMap<NodeId, Vec<(TopicPartition, model::LeaderEpoch, NodeId)>>,
-}
-
-impl<'c> Planning<'c> {
-    /// Counted once a pass, where it is needed at all.
-    fn room(&mut self) -> &mut Room<'c> {
-        self.room.get_or_insert_with(|| self.catalog.room())
-    }
 }
 
 impl Controller {
@@ -169,6 +157,31 @@ impl Controller {
         office.map(|office| office.term)
     }
 
+    /// From which entry on a grant to this life of a node counts: the node must have applied it before it serves under the
+    /// grant; `None` while nothing may be granted to it. A node that was dead comes back with an old log, and would go on
+    /// with what was given to others, or is about to be. Another box in its place would go on with what was its own.
+    #[must_use]
+    pub fn grant_after(
+        &self,
+        catalog: &Catalog,
+        node: NodeId,
+        incarnation: Incarnation,
+    ) -> Option<Index> {
+        let office = self.office.as_ref()?;
+        if mutation::is(Mutation::GrantWithoutLog) {
+            return Some(Index(0));
+        }
+        let taking = self.proposed.as_ref().is_some_and(|(_, then)| match then {
+            Then::Rows(changes) => changes.iter().any(|it| it.taken_from == Some(node)),
+            _ => false,
+        });
+        let another = catalog
+            .node(node)
+            .is_some_and(|row| row.incarnation != incarnation);
+        let taken = office.taken.get(&node).copied().unwrap_or_default();
+        (!taking && !another).then_some(taken.max(office.index))
+    }
+
     /// L1.4: it decides only inside its lease.
     fn decides(&self, now: Instant) -> bool {
         self.office
@@ -201,6 +214,7 @@ impl Controller {
                     index,
                     site,
                     freed: BTreeMap::new(),
+                    taken: BTreeMap::new(),
                 });
             }
             Input::Lease { until } => {
@@ -297,7 +311,13 @@ impl Controller {
             return;
         };
         match then {
-            Then::Rows(changes) => self.made(changes, out),
+            Then::Rows(changes) => {
+                let taken = changes.iter().filter_map(|change| change.taken_from);
+                if let Some(office) = &mut self.office {
+                    office.taken.extend(taken.map(|node| (node, index)));
+                }
+                self.made(changes, out);
+            }
             Then::Moves(queued, changes) => {
                 self.moved(queued, &changes, out);
                 self.made(changes, out);
@@ -376,137 +396,6 @@ impl Controller {
             .chain(by_time.into_iter().flatten())
             .flatten()
             .min()
-    }
-
-    /// One entry of what is due, or nothing.
-    fn plan(&mut self, now: Instant, catalog: &Catalog, out: &mut Outbox<Effect>) {
-        let Some(site) = self.office.as_ref().map(|office| office.site) else {
-            return;
-        };
-        let mut planning = Planning {
-            catalog,
-            room: None,
-            events: Vec::new(),
-            hand_over: BTreeMap::new(),
-        };
-        let entry = self.plan_site(now, catalog, site);
-        let mut planned = entry.map(|entry| (Record::broker(entry), Then::Nothing));
-        if planned.is_none() && std::mem::take(&mut self.wish_next) {
-            planned = self.plan_wish(&mut planning, out);
-        }
-        if planned.is_none() {
-            planned = self.plan_rows(now, &mut planning);
-            self.wish_next = planned.is_some();
-        }
-        planned = planned.or_else(|| {
-            let entry = self.plan_wanted(&mut planning)?;
-            Some((Record::broker(entry), Then::Wanted))
-        });
-        planned = planned.or_else(|| self.plan_wish(&mut planning, out));
-        planned = planned.or_else(|| {
-            let entry = self.plan_version(now, catalog)?;
-            Some((Record::broker(entry), Then::Nothing))
-        });
-        self.say(planning, out);
-        match planned {
-            Some((record, then)) => self.propose(&record, then, out),
-            None => self.dirty = false,
-        }
-    }
-
-    fn say(&mut self, planning: Planning<'_>, out: &mut Outbox<Effect>) {
-        for (node, partitions) in planning.hand_over {
-            out.push(Effect::HandOver { node, partitions });
-        }
-        for event in planning.events {
-            let news = match &event {
-                Event::NoPlace { partition, node } => self.unplaced.insert((*partition, *node)),
-                _ => true,
-            };
-            if news {
-                out.push(Effect::Event(event));
-            }
-        }
-    }
-
-    fn propose(&mut self, record: &Record, then: Then, out: &mut Outbox<Effect>) {
-        match record.encode() {
-            Ok(bytes) => {
-                self.proposals += 1;
-                let proposal = Proposal(self.proposals);
-                self.proposed = Some((proposal, then));
-                out.push(Effect::Propose { proposal, bytes });
-            }
-            // Only what others asked for can be too large: rows are counted.
-            Err(fault) => {
-                let text = format!("{fault}: make fewer partitions at once");
-                let fault = Fault::InvalidPartitions(text);
-                match then {
-                    Then::Wish(queued) => queued.answer(Answer::Refused(fault), out),
-                    Then::Wanted => self.wanted_in_vain(&fault, out),
-                    Then::Rows(_) | Then::Moves(..) | Then::Nothing => {
-                        panic!("rows beyond an entry: {text}", text = fault)
-                    }
-                }
-            }
-        }
-    }
-
-    /// The pass over all rows.
-    fn plan_rows(&mut self, now: Instant, planning: &mut Planning<'_>) -> Option<(Record, Then)> {
-        let catalog = planning.catalog;
-        let asked = self.asked.undecided();
-        let (mut rows, mut moves) = (Pack::default(), Pack::default());
-        for (id, row) in catalog.partitions() {
-            let asked = asked.get(&id).map_or(&[][..], Vec::as_slice);
-            let Some(change) = self.due_of(now, planning, id, row, asked) else {
-                continue;
-            };
-            let pack = match change.moving {
-                None => &mut rows,
-                Some(_) => &mut moves,
-            };
-            if !pack.add(change) {
-                // The rest is found again when this is applied.
-                break;
-            }
-        }
-        for id in asked
-            .keys()
-            .filter(|id| catalog.partition_row(**id).is_none())
-        {
-            for (asker, _) in &asked[id] {
-                self.asked.decided(*asker, *id, IsrOutcome::Refused);
-            }
-        }
-        let pack = if rows.is_empty() { moves } else { rows };
-        (!pack.is_empty()).then(|| {
-            let (entry, changes) = pack.finish();
-            (Record::broker(entry), Then::Rows(changes))
-        })
-    }
-
-    /// What a partition is due, for one reason.
-    fn due_of(
-        &mut self,
-        now: Instant,
-        planning: &mut Planning<'_>,
-        id: TopicPartition,
-        row: &crate::catalog::Partition,
-        asked: &[(insync::Asker, AlterIsr)],
-    ) -> Option<Change> {
-        if let Some(change) = self.settle(now, planning, id, row) {
-            return Some(change);
-        }
-        for (asker, asked) in asked {
-            match self.alter_isr(now, planning, *asker, asked) {
-                Ok(change) => return Some(change),
-                Err(outcome) => self.asked.decided(*asker, id, outcome),
-            }
-        }
-        self.arrive(now, planning, id, row)
-            .or_else(|| self.hand_over(now, planning, id, row))
-            .or_else(|| self.replace(now, planning, id, row))
     }
 
     /// What always holds.

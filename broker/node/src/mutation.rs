@@ -52,6 +52,8 @@ mutations! {
     DecidesWithoutLease = "decides-without-lease",
     /// A leader is moved before it gave up (S2).
     LeaderMovedUnasked = "leader-moved-unasked",
+    /// A node that was dead serves again before it knows what was given to others meanwhile (S2).
+    GrantWithoutLog = "grant-without-log",
     /// AlterIsr is taken in another leader epoch (H25).
     AlterIsrOfAnyEpoch = "alter-isr-any-epoch",
     /// AlterIsr is taken for another version of the row (H25).

@@ -1,9 +1,13 @@
 //! R9 and R1: who leaves the ISR because of a dead node or a lost disk, and who leads then. Both in one row, so that
 //! nobody is chosen who should have left.
+//!
+//! A leader is replaced when its node is dead or when it gave up its epoch, and for no other reason: a node that is alive
+//! and lost a disk gives up what it led there, in the same breath. What a report said a moment ago may be true no more,
+//! and two nodes would serve (S2).
 
 use model::{Instant, LeaderEpoch, NodeId, TopicPartition};
 
-use super::health::Standing;
+use super::health::{Life, Standing};
 use super::rows::{Change, Draft};
 use super::types::{Decision, Resigned, Why};
 use super::{Controller, Planning};
@@ -34,32 +38,24 @@ impl Controller {
             .collect();
         let mut draft = Draft::of(row);
         let mut said = Vec::new();
-        self.leave(&members, &mut draft, &mut said);
-        let standing = |node: NodeId| {
-            let member = members.iter().find(|(replica, _)| replica.node == node);
-            member.map(|(_, standing)| *standing)
-        };
         let gave_up = self
             .gave_up
             .get(&id)
-            .filter(|gave_up| gave_up.epoch == row.epoch);
-        let stays = row
-            .leader
-            .filter(|leader| draft.isr.iter().any(|member| member.node == *leader));
-        let best = self.best(now, planning, row, &draft, gave_up.map(|it| it.why));
-        let keeps = stays.is_some_and(|leader| match standing(leader) {
-            Some(Standing::Fit) => gave_up.is_none(),
-            // It has given up; without another one it may come back in its epoch.
-            Some(Standing::Stalled) => {
-                gave_up.is_none() && best.is_none_or(|best| standing(best) != Some(Standing::Fit))
-            }
-            // Its time is not over.
-            Some(Standing::Silent) => true,
-            _ => false,
+            .filter(|gave_up| gave_up.epoch == row.epoch)
+            .map(|gave_up| gave_up.why);
+        let keeps = row.leader.is_some_and(|leader| {
+            let serves = self.health.life(now, catalog, leader) != Life::Dead;
+            serves && gave_up.is_none()
         });
+        leave(
+            &members,
+            row.leader.filter(|_| keeps),
+            &mut draft,
+            &mut said,
+        );
         if !keeps {
-            let why = self.why(now, planning, row, gave_up.map(|it| it.why));
-            match best {
+            let why = self.why(now, planning, row, gave_up);
+            match self.best(now, planning, row, &draft, gave_up) {
                 Some(leader) => {
                     draft.leader = Some(leader);
                     draft.elected = true;
@@ -92,32 +88,13 @@ impl Controller {
             row: draft.row(id, row),
             moving: None,
             said,
+            taken_from: row.leader.filter(|_| !keeps && gave_up.is_none()),
             asked_by: None,
         })
     }
 
-    /// R9, R6: who is in sync no more. The last one stays and the partition waits for it, and so do several that went
-    /// together: each of them has all that was committed. What a SUSPECT disk has, nobody knows.
-    fn leave(&self, members: &[(Replica, Standing)], draft: &mut Draft, said: &mut Vec<Decision>) {
-        let others = members.iter().any(|(_, standing)| standing.able())
-            || mutation::is(Mutation::LastMemberLeaves);
-        for (replica, standing) in members {
-            let why = match standing {
-                Standing::NodeDead if others => Why::NodeDead,
-                Standing::DiskGone if others && !mutation::is(Mutation::LostDiskStaysInSync) => {
-                    Why::Disk
-                }
-                Standing::Suspect if !mutation::is(Mutation::SuspectStaysInSync) => Why::Suspect,
-                _ => continue,
-            };
-            draft.isr.retain(|member| member != replica);
-            let replica = *replica;
-            said.push(Decision::Left { replica, why });
-        }
-    }
-
     /// Who should lead, of those who may: whom the leader handed over to, else the first replica that is fit, rather not
-    /// of a node that is drained, rather not on a disk that does not answer.
+    /// of a node that is drained.
     fn best(
         &self,
         now: Instant,
@@ -132,15 +109,14 @@ impl Controller {
             false => &draft.isr,
         };
         let rank = |replica: &&Replica| {
-            let standing = self.health.standing(now, catalog, **replica);
             let drained = catalog.node(replica.node).is_some_and(|node| node.draining);
             let named = gave_up == Some(Resigned::To(replica.node));
             let place = row.replicas.iter().position(|it| it == *replica);
-            (standing != Standing::Fit, !named, drained, place)
+            (!named, drained, place)
         };
-        let able = members
-            .iter()
-            .filter(|replica| self.health.standing(now, catalog, **replica).able());
+        let fit =
+            |replica: &&Replica| self.health.standing(now, catalog, **replica) == Standing::Fit;
+        let able = members.iter().filter(fit);
         able.min_by_key(rank).map(|replica| replica.node)
     }
 
@@ -156,11 +132,10 @@ impl Controller {
         match (standing, gave_up) {
             (None | Some(Standing::Silent), _) => Why::Vacant,
             (Some(Standing::NodeDead), _) => Why::NodeDead,
-            (Some(Standing::DiskGone), _) => Why::Disk,
+            (Some(Standing::DiskGone | Standing::Stalled), _) => Why::Disk,
             (Some(Standing::Suspect), _) => Why::Suspect,
-            (Some(_), Some(Resigned::To(_))) => Why::HandedOver,
-            (Some(_), Some(Resigned::Epoch)) => Why::Resigned,
-            (Some(_), None) => Why::Disk,
+            (Some(Standing::Fit), Some(Resigned::To(_))) => Why::HandedOver,
+            (Some(Standing::Fit), _) => Why::Resigned,
         }
     }
 
@@ -178,12 +153,10 @@ impl Controller {
         if !asked {
             return false;
         }
-        let able = |replica: &&Replica| {
-            self.health
-                .standing(now, planning.catalog, **replica)
-                .able()
+        let fit = |replica: &&Replica| {
+            self.health.standing(now, planning.catalog, **replica) == Standing::Fit
         };
-        let chosen = draft.replicas.iter().find(able).copied().or_else(|| {
+        let chosen = draft.replicas.iter().find(fit).copied().or_else(|| {
             let replicas = draft.replicas.clone();
             let (at, replica) = (0..).zip(replicas).find_map(|(at, replica)| {
                 let anew = self.replaced(now, planning, id, replica)?;
@@ -201,5 +174,33 @@ impl Controller {
         draft.elected = true;
         draft.unclean = true;
         true
+    }
+}
+
+/// R9, R6: who is in sync no more. The last one stays and the partition waits for it, and so do several that went
+/// together: each of them has all that was committed. What a SUSPECT disk has, nobody knows.
+fn leave(
+    members: &[(Replica, Standing)],
+    serves: Option<NodeId>,
+    draft: &mut Draft,
+    said: &mut Vec<Decision>,
+) {
+    let others = members
+        .iter()
+        .any(|(_, standing)| *standing == Standing::Fit)
+        || mutation::is(Mutation::LastMemberLeaves);
+    let may_leave = |(replica, _): &&(Replica, _)| Some(replica.node) != serves;
+    for (replica, standing) in members.iter().filter(may_leave) {
+        let why = match standing {
+            Standing::NodeDead if others => Why::NodeDead,
+            Standing::DiskGone if others && !mutation::is(Mutation::LostDiskStaysInSync) => {
+                Why::Disk
+            }
+            Standing::Suspect if !mutation::is(Mutation::SuspectStaysInSync) => Why::Suspect,
+            _ => continue,
+        };
+        draft.isr.retain(|member| member != replica);
+        let replica = *replica;
+        said.push(Decision::Left { replica, why });
     }
 }

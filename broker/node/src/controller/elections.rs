@@ -108,7 +108,7 @@ impl Controller {
         let standing = |replica| self.health.standing(now, catalog, replica);
         if unclean {
             let nobody = row.replicas.iter().all(|replica| {
-                !standing(*replica).able() && !self.taken_out(now, catalog, *replica)
+                standing(*replica) != Standing::Fit && !self.taken_out(now, catalog, *replica)
             });
             return match row.leader {
                 Some(_) => Some(ElectFault::NotNeeded),

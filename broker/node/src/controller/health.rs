@@ -46,7 +46,7 @@ pub(super) enum Life {
 pub(super) enum Standing {
     /// Its node is alive, its disk mounted and clean.
     Fit,
-    /// The same, but the disk does not answer: it leads if nobody else can.
+    /// The same, but the disk does not answer: it keeps its place, and can't lead.
     Stalled,
     /// Its node is [`Life::Silent`].
     Silent,
@@ -56,13 +56,6 @@ pub(super) enum Standing {
     DiskGone,
     /// Its disk may lack what was acknowledged.
     Suspect,
-}
-
-impl Standing {
-    /// Whether it could lead.
-    pub(super) const fn able(self) -> bool {
-        matches!(self, Self::Fit | Self::Stalled)
-    }
 }
 
 /// A grant of `dur` began when the node sent its beat, before now, and runs on the node's clock. With rates that differ

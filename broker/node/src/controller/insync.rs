@@ -151,6 +151,7 @@ impl Controller {
             row: draft.row(id, row),
             moving: None,
             said: vec![Decision::Isr { isr }],
+            taken_from: None,
             asked_by: Some(asker),
         })
     }

@@ -148,6 +148,7 @@ impl Controller {
                     epoch,
                     why,
                 }],
+                taken_from: None,
                 asked_by: None,
             });
         }

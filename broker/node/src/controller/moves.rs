@@ -26,13 +26,13 @@ impl Controller {
         let catalog = planning.catalog;
         let row = catalog.partition_row(id).ok_or(MoveFault::Unknown)?;
         let ongoing = catalog.moving_to(id);
-        let nodes: Vec<NodeId> = row.replicas.iter().map(|replica| replica.node).collect();
+        let nodes = || row.replicas.iter().map(|replica| replica.node).collect();
         let (from, to) = match (to, ongoing) {
             // Calling it off is moving back.
             (None, Some(moving)) => (moving.from.clone(), moving.from.clone()),
             (None, None) => return Err(MoveFault::NotMoving),
             (Some(to), Some(moving)) => (moving.from.clone(), to.to_vec()),
-            (Some(to), None) => (nodes.clone(), to.to_vec()),
+            (Some(to), None) => (nodes(), to.to_vec()),
         };
         check(catalog, &to)?;
         let mut draft = Draft::of(row);
@@ -54,7 +54,10 @@ impl Controller {
                 "on its way a partition has at most {REPLICAS_MAX} replicas"
             )));
         }
-        let arrived = draft.replicas.len() == to.len() && to.iter().all(|it| nodes.contains(it));
+        // What came with an earlier target must be in sync as well.
+        let in_sync = |node: &NodeId| row.in_sync().any(|member| member.node == *node);
+        let there = |node: &NodeId| from.contains(node) || in_sync(node);
+        let arrived = draft.replicas.len() == to.len() && to.iter().all(there);
         if arrived && ongoing.is_none() && draft.replicas == row.replicas {
             return Ok(None);
         }
@@ -65,6 +68,7 @@ impl Controller {
             row: draft.row(id, row),
             moving: Some(moving),
             said,
+            taken_from: None,
             asked_by: None,
         }))
     }
@@ -109,6 +113,7 @@ impl Controller {
             row: draft.row(id, row),
             moving: Some(None),
             said: vec![Decision::Arrived],
+            taken_from: None,
             asked_by: None,
         })
     }
@@ -150,7 +155,7 @@ impl Controller {
         let leads = row
             .leader
             .and_then(|leader| row.replica_on(leader))
-            .is_some_and(|it| self.health.standing(now, planning.catalog, it).able());
+            .is_some_and(|it| self.health.standing(now, planning.catalog, it) == Standing::Fit);
         let added_in_sync = added.clone().all(in_sync) || mutation::is(Mutation::MovedBeforeInSync);
         leads && added_in_sync && there >= enough
     }
@@ -184,6 +189,7 @@ impl Controller {
             row: draft.row(id, row),
             moving: None,
             said,
+            taken_from: None,
             asked_by: None,
         })
     }

@@ -79,6 +79,8 @@ pub(super) struct Change {
     /// It begins to move or ends it, which takes a REASSIGN entry.
     pub(super) moving: Option<Option<Moving>>,
     pub(super) said: Vec<Decision>,
+    /// A dead node led it, and does not know yet that it does no more.
+    pub(super) taken_from: Option<NodeId>,
     /// Its leader asked for it with AlterIsr.
     pub(super) asked_by: Option<Asker>,
 }

@@ -3,16 +3,18 @@
 
 use core::fmt::Write as _;
 
-use model::{DiskUuid, Incarnation, LeaderEpoch, PartitionIndex, TopicId, Uuid};
+use model::{DiskUuid, LeaderEpoch, PartitionIndex, TopicId, Uuid};
 
 use super::*;
 use crate::Ticket;
 use crate::catalog::{CreateTopic, Declared, Rules};
 use crate::partition::Member;
 use crate::scenario::{self, Words};
-use crate::sitelog::{Actor, Disk, Entry, Node};
+use crate::sitelog::{Actor, Disk, Entry, Node, Record};
 
 mod many;
+mod play;
+mod properties;
 mod text;
 
 const MIB: u64 = 1 << 20;
@@ -144,8 +146,13 @@ impl World {
     fn tell(&mut self, input: Input) -> String {
         let mut said = String::new();
         self.step(input, &mut said);
+        let end = self.applied + 1_000;
         while !self.hold && !self.pending.is_empty() {
             self.commit(&mut said);
+            assert!(
+                self.applied < end,
+                "one entry follows the other without end"
+            );
         }
         said
     }

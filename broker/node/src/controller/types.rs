@@ -34,7 +34,7 @@ pub struct Settings {
 pub enum DiskState {
     /// Mounted, clean, in service.
     Clean,
-    /// Nothing became durable for two seconds: the node has given up its leaderships there.
+    /// Nothing became durable for two seconds: the node gives up its leaderships there.
     Stalled,
     /// Out of service after an error or ten seconds; what it holds may come back.
     Failed,
@@ -72,10 +72,13 @@ pub enum Wanted {
     Offsets(TopicId),
 }
 
-/// Why a node gives up a leadership (R2, §9 "Hand-over").
+/// Why a node gives up a leadership. It is final: whoever said so never serves in that epoch again, whatever comes. After
+/// a start a node gives up every epoch that the log names for it, up to the commit index that it first learns: what an
+/// earlier life said may still be on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resigned {
-    /// It can't go on in this epoch, but may lead in another: it started again, or its disk came back.
+    /// It can't go on in this epoch, but may lead in another: it started again, or its disk is out of service or came
+    /// back.
     Epoch,
     /// It has parked its clients, and the node it was asked to hand over to has all it has.
     To(NodeId),
@@ -108,7 +111,8 @@ pub enum Input {
     },
     /// It is the controller no more.
     Deposed,
-    /// A node's report, this node's own included, and what it was granted with the answer.
+    /// A node's report, this node's own included, and what it was granted with the answer: see
+    /// [`super::Controller::grant_after`].
     Beat {
         /// What it said.
         beat: NodeBeat,

@@ -456,6 +456,13 @@ pub(super) fn command(world: &mut World, verb: &str, words: &Words<'_>) -> Strin
             let node = NodeId(words.first().parse().unwrap());
             world.wish(words, Wish::ProducerIds(node))
         }
+        // From which entry on a grant counts.
+        "grant" => {
+            let beat = &world.beats[&words.first().parse().unwrap()];
+            let (node, inc) = (beat.node, beat.incarnation);
+            let after = world.controller.grant_after(&world.catalog, node, inc);
+            format!("{after:?}\n")
+        }
         "spare" => {
             let node = NodeId(words.first().parse().unwrap());
             let spared = world.controller.can_spare(world.now, &world.catalog, node);
