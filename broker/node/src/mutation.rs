@@ -136,8 +136,8 @@ mutations! {
     JoiningNotCounted = "joining-not-counted",
     /// A shrink counts before it is committed (R5).
     ShrinkCountsEarly = "shrink-counts-early",
-    /// What another disk or incarnation of a node has reported counts (R5, H22, H35).
-    AckOfAnyDisk = "ack-of-any-disk",
+    /// What a disk or incarnation of a node has reported counts for the next one (R5, H22, H35).
+    AckOutlivesDisk = "ack-outlives-disk",
     /// A follower joins with less than is committed (R6).
     JoinsBehind = "joins-behind",
     /// A follower joins with less than the epoch began with (R6).

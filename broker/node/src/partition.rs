@@ -42,6 +42,8 @@ pub use insync::ISR_RETRY;
 use insync::InSync;
 pub use peers::{Answer, AnswerBody, Ask, CopiedBatch, CopyFault, ReplicaBounds, ReplicaFetch};
 pub use queries::{Fetch, FetchBounds, Isolation, ListOffsets, Listed, OffsetSpec};
+#[cfg(test)]
+pub(crate) use tests::Random;
 pub use types::{
     Acks, Effect, EpochStart, Input, Member, Origin, Outcome, Produce, Recovered, Refusal, Settings,
 };

@@ -3,7 +3,7 @@
 use model::window::Windows;
 use model::{Instant, Offset};
 
-use super::following::{ASK_AGAIN, CATCH_UP_AFTER, CATCH_UP_CHECKPOINT_BYTES, CatchUp};
+use super::following::{ASK_AGAIN, CATCH_UP_CHECKPOINT_BYTES, CatchUp};
 use super::{Answer, AnswerBody, CopiedBatch, CopyFault, Effect, Partition, Role};
 use crate::mutation::{self, Mutation};
 use crate::{Outbox, Ticket};
@@ -54,9 +54,13 @@ impl Partition {
                 more,
                 batches,
             } => {
-                let first = batches.first().map(|batch| batch.base_offset);
-                if *log_start > self.end && first != Some(self.end) {
-                    return self.begin_anew(*log_start, batches, windows, out);
+                // It begins behind our end, or there but within its first batch.
+                let first = batches
+                    .first()
+                    .map_or(*log_start, |batch| batch.base_offset);
+                let begins = first.min(*log_start);
+                if *log_start >= self.end && begins != self.end {
+                    return self.begin_anew(now, begins, windows, out);
                 }
                 let bytes = batches.iter().map(|batch| u64::from(batch.bytes)).sum();
                 self.pace(*more, bytes, out);
@@ -71,25 +75,24 @@ impl Partition {
         }
     }
 
-    /// The leader's log begins behind our end (R10). Its first batch may begin before its log start, and all of that batch
-    /// is needed.
+    /// Nothing of this log is in the leader's any more (R10), which begins with a batch at `at`. That may be before its log
+    /// start, and all of the batch is needed.
     fn begin_anew(
         &mut self,
-        log_start: Offset,
-        batches: &[CopiedBatch],
+        now: Instant,
+        at: Offset,
         windows: &mut Windows,
         out: &mut Outbox<Effect>,
     ) {
         if self.copying.catch_up.is_some() {
-            return self.join(out);
-        }
-        let first = batches.first().map_or(log_start, |batch| batch.base_offset);
-        let at = first.min(log_start);
-        if at > self.end {
+            self.join(out);
+        } else if at > self.end {
             self.restart_at(at, windows, out);
-        } else {
-            // What we hold of that batch's offsets, if anything, was never committed. Then it is asked for again.
+        } else if self.log_start_asked < self.end {
+            // What we hold of that batch's offsets was never committed. The batch is asked for again.
             self.cut(at, windows, out);
+        } else {
+            self.copying.not_before = now + ASK_AGAIN;
         }
     }
 
@@ -121,9 +124,9 @@ impl Partition {
                 .count();
             let (base_offset, mut gap, mut fit) = (first.base_offset, false, 0);
             let mut fault = None;
-            let (high_watermark, floor) = (self.high_watermark, self.last_batch_epoch());
+            let high_watermark = self.high_watermark;
             for batch in &batches[at..at + run] {
-                match self.fits(batch, floor, leader_hw) {
+                match self.fits(batch, leader_hw) {
                     Ok(hole) => gap |= hole,
                     Err(found) => {
                         fault = Some(found);
@@ -164,13 +167,10 @@ impl Partition {
     }
 
     /// Whether the batch may be the next one; says whether it leaves a hole, as compaction does below the high watermark.
-    fn fits(
-        &self,
-        batch: &CopiedBatch,
-        floor: model::LeaderEpoch,
-        leader_hw: Offset,
-    ) -> Result<bool, CopyFault> {
-        let base = batch.base_offset;
+    /// What lies before the leader's own epoch may have been compacted below a high watermark that it has not reached again
+    /// since its restart, so only between batches of its own epoch a hole above the high watermark is one too many.
+    fn fits(&self, batch: &CopiedBatch, leader_hw: Offset) -> Result<bool, CopyFault> {
+        let (base, floor) = (batch.base_offset, self.last_batch_epoch());
         if mutation::is(Mutation::CopiesUnchecked) && base >= self.end {
             return Ok(base > self.end);
         }
@@ -178,7 +178,7 @@ impl Partition {
             Err(CopyFault::Epoch)
         } else if base < self.end || batch.last_offset_delta < 0 {
             Err(CopyFault::Overlap)
-        } else if base > self.end && base > leader_hw {
+        } else if base > self.end && base > leader_hw && floor == self.epoch {
             Err(CopyFault::Gap)
         } else {
             Ok(base > self.end)
@@ -198,7 +198,13 @@ impl Partition {
             self.high_watermark = known;
             windows.advance(self.ix, known);
         }
-        let to = log_start.min(self.high_watermark);
+        // A log that the journal knows to start must reach that far in the journal as well, or a restart would begin it
+        // anew, perhaps within a batch.
+        let reach = match self.copying.catch_up {
+            Some(_) => self.high_watermark.min(self.durable),
+            None => self.high_watermark,
+        };
+        let to = log_start.min(reach);
         if to > self.log_start_asked && !mutation::is(Mutation::LogStartNotFollowed) {
             self.log_start_asked = to;
             out.push(Effect::LogStart { offset: to });
@@ -209,7 +215,7 @@ impl Partition {
     fn pace(&mut self, more: bool, bytes: u64, out: &mut Outbox<Effect>) {
         let copying = &mut self.copying;
         copying.full_answers = if more { copying.full_answers + 1 } else { 0 };
-        let far = copying.full_answers > CATCH_UP_AFTER && !copying.in_sync;
+        let far = copying.full_answers > copying.patience && !copying.in_sync;
         if far && copying.catch_up.is_none() {
             copying.catch_up = Some(CatchUp::default());
         }

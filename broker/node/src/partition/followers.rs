@@ -5,6 +5,7 @@ use core::time::Duration;
 use model::{DiskUuid, Instant, Offset};
 
 use super::{Member, ReplicaFetch};
+use crate::mutation::{self, Mutation};
 
 /// A member of the ISR that was not level with the leader for so long leaves it (R6).
 pub const LAG_MAX: Duration = Duration::from_secs(5);
@@ -96,7 +97,10 @@ impl Followers {
             Some(place) => {
                 // Another incarnation or disk of the node takes the place of the old, and starts from its own end.
                 if self.rows[place].member != ask.member {
-                    self.rows[place] = fresh();
+                    match mutation::is(Mutation::AckOutlivesDisk) {
+                        true => self.rows[place].member = ask.member,
+                        false => self.rows[place] = fresh(),
+                    }
                 }
                 place
             }

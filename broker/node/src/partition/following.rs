@@ -39,6 +39,8 @@ pub(super) struct Copying {
     pub(super) not_before: Instant,
     /// Full answers in a row.
     pub(super) full_answers: u32,
+    /// So many of them, and the journal is left: [`CATCH_UP_AFTER`].
+    pub(super) patience: u32,
     pub(super) catch_up: Option<CatchUp>,
     /// Bytes that may still be copied without the journal.
     pub(super) budget: u64,
@@ -67,6 +69,7 @@ impl Copying {
             halted: false,
             not_before: Instant(0),
             full_answers: 0,
+            patience: CATCH_UP_AFTER,
             catch_up: None,
             budget: u64::MAX,
             marks: 0,

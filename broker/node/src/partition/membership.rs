@@ -17,16 +17,9 @@ impl Partition {
             true => self.isr.committed().contains(member),
             false => true,
         });
-        let acked = |member: &Member| match mutation::is(Mutation::AckOfAnyDisk) {
-            true => {
-                let mut rows = self.followers.rows().iter();
-                rows.find(|row| row.member.node == member.node)
-                    .map_or(Offset::ZERO, |row| row.durable)
-            }
-            false => self
-                .followers
-                .get(member)
-                .map_or(Offset::ZERO, |row| row.durable),
+        let acked = |member: &Member| {
+            let row = self.followers.get(member);
+            row.map_or(Offset::ZERO, |row| row.durable)
         };
         counted.map(acked).fold(self.durable, Offset::min)
     }

@@ -37,9 +37,9 @@ impl Partition {
             .min(recovered.end);
         self.epoch = self.epoch.max(recovered.accepted_epoch);
         self.epochs = Epochs::new(&recovered.epochs);
-        let budget = self.copying.budget;
         self.copying = Copying {
-            budget,
+            budget: self.copying.budget,
+            patience: self.copying.patience,
             ..Copying::new(recovered)
         };
     }
@@ -74,6 +74,8 @@ impl Partition {
         self.handing = None;
         // What waits goes on waiting: the same log under the same leader will hold it in the new epoch as well.
         self.role = Role::Starting { start: self.end };
+        // As the record will say, whatever becomes of this office before it is durable.
+        self.epochs.begin(epoch, self.end);
         out.push(Effect::Epoch {
             epoch,
             start: Some(self.end),
@@ -81,7 +83,6 @@ impl Partition {
         });
         if mutation::is(Mutation::LeadsBeforeDurable) {
             self.role = Role::Leading { start: self.end };
-            self.epochs.begin(epoch, self.end);
             out.push(Effect::Leading { epoch });
         }
         // But a coordinator's batch belongs to the epoch in which it was made: the next one reads the log without it.
@@ -116,7 +117,6 @@ impl Partition {
         }
         // The queue keeps the order within a partition: what stood before the EPOCH record is durable as well.
         self.was_durable(start);
-        self.epochs.begin(epoch, start);
         self.role = Role::Leading { start };
         self.followers.begin(now);
         out.push(Effect::Leading { epoch });

@@ -119,6 +119,6 @@ pub enum CopyFault {
     Epoch,
     /// A batch that begins below the one before it ended.
     Overlap,
-    /// Offsets are missing above the high watermark, where nothing is ever compacted.
+    /// Offsets are missing where nothing can have been compacted: within the leader's own epoch above its high watermark.
     Gap,
 }

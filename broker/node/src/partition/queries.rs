@@ -236,7 +236,13 @@ impl Partition {
             end: self.durable,
             high_watermark: self.high_watermark,
             accepted_epoch: self.epoch,
-            epochs: self.epochs.rows().to_vec(),
+            // One that was to begin behind what there was no room for did not.
+            epochs: {
+                let rows = self.epochs.rows().iter();
+                rows.filter(|row| row.start <= self.durable)
+                    .copied()
+                    .collect()
+            },
         }
     }
 

@@ -59,11 +59,13 @@ impl Partition {
             Role::Starting { .. } => return Err(Refusal::Park),
             Role::Leading { .. } => {}
         }
+        // What is to go may be gone already, so a follower hears of it before it is durable here: else it would take what is
+        // missing for compacted.
         Ok(ReplicaBounds {
-            from: ask.fetch_off.max(self.log_start),
+            from: ask.fetch_off.max(self.log_start_asked),
             to: self.end,
             high_watermark: self.high_watermark,
-            log_start: self.log_start,
+            log_start: self.log_start_asked,
             diverging: self.parts_at(ask),
         })
     }
@@ -73,7 +75,7 @@ impl Partition {
     /// Two logs that have a record of the same epoch at the same offset agree up to it: one leader wrote both.
     fn parts_at(&self, ask: &ReplicaFetch) -> Option<(LeaderEpoch, Offset)> {
         // It drops all it has and begins at our start (R10).
-        if ask.fetch_off < self.log_start {
+        if ask.fetch_off < self.log_start_asked {
             return None;
         }
         if ask.last_epoch == LeaderEpoch::NONE {

@@ -17,9 +17,11 @@ mod broken;
 mod epochs;
 mod follower;
 mod properties;
+mod site;
 mod text;
 mod transitions;
 
+pub(crate) use properties::Random;
 use text::Words;
 
 /// Who a scenario's letters are: `a` is this replica, `b` another, `b.2` the same node on a second disk.

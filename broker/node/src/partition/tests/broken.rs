@@ -20,7 +20,7 @@ const MISSED_BY: [(Mutation, &str); 26] = [
     (CommittedBelowMin, "insync"),
     (JoiningNotCounted, "members"),
     (ShrinkCountsEarly, "members"),
-    (AckOfAnyDisk, "insync"),
+    (AckOutlivesDisk, "members"),
     (JoinsBehind, "members"),
     (JoinsBelowStart, "members"),
     (LaggardStays, "members"),
