@@ -113,7 +113,7 @@ mod tests {
             wwn: wwn.map(str::to_owned),
             bytes: 4 << 40,
             sector_bytes: 512,
-            ata: false,
+            limits_retries: None,
             zoned: false,
         }
     }

@@ -178,7 +178,7 @@ fn bring_up_network(site: &Site, node: &Node) -> Result<String, String> {
         node.address,
         network.prefix_of(node.address),
         plan.interface,
-        net::list(&cards)
+        net::list(&net::cards().unwrap_or(cards))
     );
     say!("network: {done}");
     Ok(done)

@@ -17,8 +17,8 @@ pub(crate) struct Drive {
     pub(crate) bytes: u64,
     /// Bytes of a logical sector.
     pub(crate) sector_bytes: u32,
-    /// It speaks ATA behind libata.
-    pub(crate) ata: bool,
+    /// For an ATA drive: whether its retries can be limited.
+    pub(crate) limits_retries: Option<bool>,
     /// It has shingled zones and says so.
     pub(crate) zoned: bool,
 }
@@ -82,7 +82,9 @@ fn below(folder: &Path) -> io::Result<Vec<Drive>> {
             wwn: text("wwid").or_else(|| text("device/wwid")),
             bytes: sectors.unwrap_or(0) * 512,
             sector_bytes: sector_bytes.unwrap_or(512),
-            ata: text("device/vendor").as_deref() == Some("ATA"),
+            limits_retries: fs::read(path.join("device/vpd_pg89"))
+                .ok()
+                .and_then(|page| limits_retries(&page)),
             zoned: text("queue/zoned").is_some_and(|zoned| zoned != "none"),
             name,
         });
@@ -101,6 +103,13 @@ fn page_80(page: &[u8]) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
+/// From the ATA information page (SAT-3, 12.4.2): IDENTIFY DEVICE begins at byte 60, and its word 206 says whether there
+/// is an SCT command transport (bit 0) with error recovery control (bit 3; ACS-3, 7.12.7.91).
+fn limits_retries(page: &[u8]) -> Option<bool> {
+    let word = page.get(60 + 2 * 206..)?.first_chunk()?;
+    Some(u16::from_le_bytes(*word) & 0b1001 == 0b1001)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -117,7 +126,9 @@ mod tests {
         put("sda/size", b"2048\n");
         put("sda/device/vpd_pg80", b"\0\x80\0\x08  WD-A1 \0\0");
         put("sda/device/wwid", b"naa.5000c500a1b2c3d4\n");
-        put("sda/device/vendor", b"ATA     \n");
+        let mut page = [0; 572];
+        page[60 + 2 * 206] = 0b1001;
+        put("sda/device/vpd_pg89", &page);
         put("sda/queue/zoned", b"none\n");
         put("vda/queue/zoned", b"host-aware\n");
         put("sda1/partition", b"1\n");
@@ -151,8 +162,13 @@ mod tests {
             ]
         );
         assert_eq!(drives[1].wwn.as_deref(), Some("naa.5000c500a1b2c3d4"));
-        let kinds: Vec<_> = drives.iter().map(|it| (it.ata, it.zoned)).collect();
-        assert_eq!(kinds, [(false, false), (true, false), (false, true)]);
+        let kinds: Vec<_> = drives
+            .iter()
+            .map(|it| (it.limits_retries, it.zoned))
+            .collect();
+        assert_eq!(kinds, [(None, false), (Some(true), false), (None, true)]);
+        assert_eq!(limits_retries(&[0xff; 473]), None, "cut");
+        assert_eq!(limits_retries(&[0xf7; 572]), Some(false), "no such control");
         assert_eq!(drives[0].partition(2), Path::new("/dev/nvme0n1p2"));
         assert_eq!(drives[1].partition(2), Path::new("/dev/sda2"));
     }

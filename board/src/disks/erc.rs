@@ -2,8 +2,8 @@
 //!
 //! A desktop drive may retry one sector for two minutes, with every other command waiting. The broker holds copies, CRCs and
 //! time-outs of its own, so an early error serves it better (SCT Error Recovery Control, ACS-3 §8.3.3, sent by SAT-3's ATA
-//! PASS-THROUGH). A drive forgets it when it loses power, so each start sets it anew. A drive that does not take it is said
-//! so once; nothing depends on it.
+//! PASS-THROUGH). A drive forgets it when it loses power, so each start sets it anew. One that can't is said so;
+//! nothing depends on it.
 
 use std::ffi::c_void;
 use std::fs::File;

@@ -132,10 +132,17 @@ fn partitions(
     provision: Provision,
 ) -> Result<Vec<Part>, String> {
     let say_io = |error: io::Error| error.to_string();
-    if drive.ata
-        && let Err(error) = File::open(drive.device()).and_then(|device| erc::set(&device))
-    {
-        say!("disk {}: its retries have no limit: {error}", drive.name);
+    match drive.limits_retries {
+        Some(true) => {
+            if let Err(error) = File::open(drive.device()).and_then(|device| erc::set(&device)) {
+                say!("disk {}: its retries have no limit: {error}", drive.name);
+            }
+        }
+        Some(false) => say!(
+            "disk {}: it can't limit its retries, a weak sector may hold everything up for minutes",
+            drive.name
+        ),
+        None => {}
     }
     if drive.zoned {
         say!(
@@ -249,6 +256,14 @@ fn bring_up(data: &Path, ring: &Path, root: &Path) -> io::Result<()> {
     fs::create_dir_all(root)?;
     let flags = MountFlags::NOATIME | MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
     mount(data, root, "ext4", flags, OPTIONS)?;
+    settle(data, ring, root).inspect_err(|_| {
+        // Nobody will use it in this boot.
+        let _ = unmount(root, UnmountFlags::empty());
+    })
+}
+
+/// What is left to do once it is mounted.
+fn settle(data: &Path, ring: &Path, root: &Path) -> io::Result<()> {
     let bytes = io::Seek::seek(&mut File::open(data)?, io::SeekFrom::End(0))?;
     if ext4::grow(root, data, bytes)? {
         say!(
