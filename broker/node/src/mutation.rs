@@ -98,6 +98,8 @@ mutations! {
     ReleaseUnawaited = "release-unawaited",
     /// What was granted to a node counts no longer than on the controller's own clock (L1.6).
     GrantForgottenTooSoon = "grant-forgotten-too-soon",
+    /// A node that returns is granted a lease before it knows what was decided without it (L1.5).
+    GrantUncleared = "grant-uncleared",
     /// Voters change in one entry, however many (L1.7).
     VotersAtOnce = "voters-at-once",
     /// A majority of empty nodes founds a site (L1.8).

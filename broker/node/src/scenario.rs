@@ -14,6 +14,10 @@ pub(crate) trait World {
 pub(crate) struct Words<'a>(Vec<&'a str>);
 
 impl<'a> Words<'a> {
+    pub(crate) const fn new(words: Vec<&'a str>) -> Self {
+        Self(words)
+    }
+
     pub(crate) fn value(&self, key: &str) -> Option<&'a str> {
         self.0
             .iter()

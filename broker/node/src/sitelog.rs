@@ -43,7 +43,7 @@ mod voters;
 
 pub use beat::{
     BEAT_BYTES, BeatFault, Beats, DISKS_MAX, Datagrams, DiskState, Disks, FACTS_WORDS, Facts,
-    ORDERS_WORDS, Office, Orders, Seen,
+    ORDERS_WORDS, Office, Orders, Report, Seen,
 };
 pub use entry::{
     Actor, Configs, Disk, Entry, EntryFault, Kind, Moving, Node, PIDS_BLOCK, PRINCIPAL_BYTES_MAX,
@@ -167,7 +167,7 @@ pub struct SiteLog {
     /// Another controller's snapshot is being written.
     installing: Option<Index>,
     facts: Facts,
-    disks: Disks,
+    report: Report,
     sleeps: u64,
     /// As published last.
     orders: Orders,
@@ -239,7 +239,7 @@ impl SiteLog {
             receiving: None,
             installing: None,
             facts: Facts::default(),
-            disks: Disks::default(),
+            report: Report::default(),
             sleeps: 0,
             orders: Orders::default(),
             leases_since: 0,
@@ -267,7 +267,7 @@ impl SiteLog {
             Input::SnapshotDurable { index } => self.snapshot_durable(index, out),
             Input::Encoded { index, bytes } => self.encoded(index, bytes),
             Input::Message(message) => self.message(now, *message, out),
-            Input::Disks(disks) => self.disks = *disks,
+            Input::Report(report) => self.report = *report,
             Input::Release => self.hand_over(now, None, out),
             Input::Promote => self.promote(now, out),
             Input::Slept => self.slept(now, out),

@@ -42,18 +42,33 @@ pub enum DiskState {
     /// No disk in this place.
     #[default]
     None = 0,
-    /// Mounted, replayed, in service.
+    /// Mounted, clean, in service.
     Clean = 1,
-    /// Formatted and never in an ISR (R9).
-    Blank = 2,
-    /// Writes failed; it may come back by replay.
+    /// Nothing became durable for two seconds: the node has given up its leaderships there.
+    Stalled = 2,
+    /// Out of service after an error or ten seconds; what it holds may come back.
     Failed = 3,
-    /// Rot was found; it serves nothing.
+    /// Its journal has a hole: it serves nothing.
     Suspect = 4,
 }
 
 /// The disks of a node.
 pub type Disks = [(DiskUuid, DiskState); DISKS_MAX];
+
+/// What a node says of itself in each of its beats (NodeBeat), for the controller's machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Report {
+    /// The last entry of the site log that it applied.
+    pub applied: Index,
+    /// Of its site file (H32).
+    pub digest: u64,
+    /// The highest site version that the release in its blessed slot reads (H57).
+    pub blessed: u16,
+    /// Its clock is trusted.
+    pub clock_trusted: bool,
+    /// Its disks.
+    pub disks: Disks,
+}
 
 /// Which part this node has in its term.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -83,8 +98,11 @@ pub struct Orders {
     pub commit: Index,
     /// The voter in each seat; the seats are [`Settings::peers`] in their order.
     pub voters: [Option<Incarnation>; SEATS_MAX],
-    /// This node's disks, for its beats.
-    pub disks: Disks,
+    /// Since which return a node may be granted leases again, once it has applied so much. What was decided while it
+    /// counted as dead lies at or before that entry, so it never serves by what it knew before (L1.5).
+    pub cleared: [(Instant, Index); SEATS_MAX],
+    /// What its beats say of this node.
+    pub report: Report,
 }
 
 /// What the beat thread knows of a node while this one is in office.
@@ -92,12 +110,16 @@ pub struct Orders {
 pub struct Seen {
     /// Whose beats these are: a replaced node has another.
     pub incarnation: Incarnation,
+    /// Of which life: drawn at each start.
+    pub boot: u64,
     /// When the last one came.
     pub heard: Instant,
-    /// From then on no lease granted to it is running, on whatever clock (L1.6); zero before the first grant.
-    pub lapsed: Instant,
-    /// Its disks.
-    pub disks: Disks,
+    /// From then on it is dead: no lease granted to it is running, on whatever clock (L1.6).
+    pub dead_from: Instant,
+    /// When it was heard first, or again after it counted as dead: [`Orders::cleared`] answers that.
+    pub returned: Instant,
+    /// What it says of itself.
+    pub report: Report,
 }
 
 /// What the beat thread tells the core. A pair with a term counts in that term only.
@@ -133,6 +155,9 @@ pub struct Beats {
     /// Stamps from before this start, the last sleep or this office are no stamps of this clock.
     since: Instant,
     next_heartbeat: Instant,
+    /// Who sent this term's last heartbeat, and that it waits for a beat: this node has no lease and has applied more.
+    controller: Option<usize>,
+    owes_beat: bool,
     /// Send times of the last heartbeats that each seat answered.
     acked: [Option<Instant>; SEATS_MAX],
     facts: Facts,
@@ -160,6 +185,8 @@ impl Beats {
             orders: Orders::default(),
             since: now,
             next_heartbeat: now,
+            controller: None,
+            owes_beat: false,
             acked: [None; SEATS_MAX],
             facts: Facts::default(),
         }
@@ -181,6 +208,13 @@ impl Beats {
         }
         let entered = orders.office != Office::None
             && (before.office == Office::None || before.term != orders.term);
+        if before.term != orders.term || orders.office != Office::None {
+            self.controller = None;
+        }
+        // A grant may have waited for that; the next heartbeat is far.
+        self.owes_beat = self.controller.is_some()
+            && self.facts.granted.1 <= now
+            && (self.owes_beat || orders.report.applied > before.report.applied);
         if entered || orders.office == Office::None {
             self.acked = [None; SEATS_MAX];
             self.facts.seats = [Seen::default(); SEATS_MAX];
@@ -201,11 +235,22 @@ impl Beats {
     /// When [`Beats::tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
+        if self.owes_beat {
+            return Some(Instant(0));
+        }
         (self.orders.office != Office::None).then_some(self.next_heartbeat)
     }
 
-    /// Sends the heartbeats that are due.
+    /// Sends what is due.
     pub fn tick(&mut self, now: Instant, out: &mut Datagrams) {
+        if core::mem::take(&mut self.owes_beat)
+            && let Some(controller) = self.controller
+        {
+            // Answers no heartbeat.
+            let beat = Beat::Up(self.beat(now, Instant(0)));
+            let _ = out.push((self.seats[controller], beat.encode()));
+            return;
+        }
         if self.deadline().is_none_or(|due| now < due) {
             return;
         }
@@ -241,7 +286,7 @@ impl Beats {
             return Err(BeatFault::Stranger);
         };
         let answer = match beat {
-            Beat::Down(down) => self.down(now, &down),
+            Beat::Down(down) => self.down(now, seat, &down),
             Beat::Up(up) => self.up(now, seat, &up),
         };
         if let Some(answer) = answer {
@@ -259,7 +304,19 @@ impl Beats {
         self.acked = [None; SEATS_MAX];
         self.facts.office.1 = Instant(0);
         self.facts.granted.1 = Instant(0);
-        self.facts.seats = [Seen::default(); SEATS_MAX];
+        // The clock may have stood from just after a grant until now. Who was dead stays it.
+        let dead_from = now + Timing::passed_everywhere(self.timing.lease);
+        for seen in &mut self.facts.seats {
+            if seen.dead_from > now {
+                seen.dead_from = dead_from;
+            }
+        }
+    }
+
+    /// What was obeyed last; before anything is sent, the shell compares its version with the published one.
+    #[must_use]
+    pub const fn orders(&self) -> &Orders {
+        &self.orders
     }
 
     /// What the core shall know.
@@ -268,7 +325,7 @@ impl Beats {
         &self.facts
     }
 
-    fn down(&mut self, now: Instant, down: &Down) -> Option<Beat> {
+    fn down(&mut self, now: Instant, seat: usize, down: &Down) -> Option<Beat> {
         // Another term's controller: the core learns of a later one by its Append, and orders follow.
         if down.term != self.orders.term || self.orders.office != Office::None {
             return None;
@@ -284,14 +341,20 @@ impl Beats {
             Index(0)
         };
         self.facts.commit = (down.term, known.max(commit));
-        Some(Beat::Up(Up {
-            term: down.term,
-            echo: sent,
+        self.controller = Some(seat);
+        self.owes_beat = false;
+        Some(Beat::Up(self.beat(now, sent)))
+    }
+
+    const fn beat(&self, now: Instant, echo: Instant) -> Up {
+        Up {
+            term: self.orders.term,
+            echo,
             sent: now,
             boot: self.boot,
             incarnation: self.incarnation,
-            disks: self.orders.disks,
-        }))
+            report: self.orders.report,
+        }
     }
 
     fn granted(&mut self, now: Instant, grant: Grant) {
@@ -326,17 +389,33 @@ impl Beats {
             self.acked[seat] = self.acked[seat].max(Some(earned));
             self.renew();
         }
+        let passed = if is(Mutation::GrantForgottenTooSoon) {
+            self.timing.lease
+        } else {
+            Timing::passed_everywhere(self.timing.lease)
+        };
         let seen = &mut self.facts.seats[seat];
-        let lapsed = seen.lapsed;
         *seen = Seen {
             incarnation: up.incarnation,
+            boot: up.boot,
             heard: now,
-            lapsed,
-            disks: up.disks,
+            // L1.6, with the longest that may be granted now.
+            dead_from: now + passed,
+            returned: if now >= seen.dead_from {
+                now
+            } else {
+                seen.returned
+            },
+            report: up.report,
         };
         // L1.4: it grants only inside its lease, and only after it committed an entry of its own.
         let left = self.facts.office.1.since(now);
         if self.orders.office != Office::Controller || left.is_zero() {
+            return None;
+        }
+        let (returned, index) = self.orders.cleared[seat];
+        let cleared = returned == seen.returned && up.report.applied >= index;
+        if !(cleared || is(Mutation::GrantUncleared)) {
             return None;
         }
         // L1.5: and nothing that outlasts it.
@@ -345,12 +424,6 @@ impl Beats {
         } else {
             self.timing.lease.min(left)
         };
-        let passed = if is(Mutation::GrantForgottenTooSoon) {
-            duration
-        } else {
-            Timing::passed_everywhere(duration)
-        };
-        seen.lapsed = lapsed.max(now + passed);
         Some(Beat::Down(Down {
             term: up.term,
             heartbeat: None,

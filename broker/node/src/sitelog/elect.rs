@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use model::{Incarnation, Instant, NodeId, Term};
 
 use super::{
-    Body, Effect, Entry, Index, Mutation, PROMOTION, Record, Refusal, Role, SiteLog, Voters, is,
+    Body, Effect, Entry, HardState, Index, Mutation, PROMOTION, Record, Refusal, Role, SiteLog,
+    Voters, is,
 };
 use crate::Outbox;
 use crate::sitelog::replicate::Progress;
@@ -145,12 +146,25 @@ impl SiteLog {
         if self.is_bound(now) || !self.may_vote {
             return;
         }
-        if term > self.hard_state.term {
-            self.come_to(term, out);
+        let mut mine = self.hard_state;
+        if term > mine.term {
+            self.step_down(out);
+            self.owed = None;
+            mine = HardState {
+                term,
+                voted_for: None,
+            };
         }
-        let mine = self.hard_state;
         let free = mine.voted_for.is_none_or(|voted| voted == from);
-        if term < mine.term || !free || self.leads() || !self.would_elect(from, incarnation, last) {
+        let granted =
+            term == mine.term && free && !self.leads() && self.would_elect(from, incarnation, last);
+        // Term and vote in one record: a vote costs one flush.
+        self.set_hard_state(
+            mine.term,
+            if granted { Some(from) } else { mine.voted_for },
+            out,
+        );
+        if !granted {
             let body = Body::Voted {
                 pre: false,
                 granted: false,
@@ -159,7 +173,6 @@ impl SiteLog {
             self.send(from, incarnation, body, out);
             return;
         }
-        self.set_hard_state(term, Some(from), out);
         self.owed = Some(Owed {
             to: from,
             incarnation,
@@ -227,7 +240,11 @@ impl SiteLog {
 
     pub(super) fn voted(&mut self, now: Instant, vote: Vote, out: &mut Outbox<Effect>) {
         if vote.term > self.hard_state.term && !vote.granted {
-            if !self.leads() {
+            // Only who asked needs to know; it would leave a controller that it follows by now.
+            if matches!(
+                self.role,
+                Role::PreCandidate { .. } | Role::Candidate { .. }
+            ) {
                 self.come_to(vote.term, out);
             }
             return;

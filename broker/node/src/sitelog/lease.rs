@@ -4,7 +4,7 @@
 use model::{Incarnation, Instant, NodeId};
 
 use super::{
-    Disks, Effect, InOffice, LEASE_ALONE, Mutation, Office, Orders, Role, SiteLog, beat, is,
+    Effect, InOffice, Index, LEASE_ALONE, Mutation, Office, Orders, Role, Seen, SiteLog, beat, is,
 };
 use crate::Outbox;
 
@@ -18,8 +18,8 @@ pub struct NodeSeen {
     pub incarnation: Option<Incarnation>,
     /// From then on it is dead unless it is heard again: no lease granted to it is running on any clock.
     pub dead_from: Instant,
-    /// Its disks, as of its last beat.
-    pub disks: Disks,
+    /// Its last beat. The shell gives it on to the controller's machine when `heard` has moved.
+    pub seen: Seen,
 }
 
 impl SiteLog {
@@ -29,25 +29,50 @@ impl SiteLog {
         let until = self.office_until();
         (self.role == Role::Controller && now < until).then_some(InOffice {
             term: self.hard_state.term,
+            since: self.elected_at,
             until,
             moves_from: self.moves_from,
         })
     }
 
-    /// What a controller knows of the other nodes; nothing elsewhere.
+    /// What a controller knows of the other nodes; nothing elsewhere. The controller's machine is told what is new here
+    /// before it decides anything after [`SiteLog::hear`]: the next step clears returned nodes for leases.
     pub fn nodes(&self) -> impl Iterator<Item = NodeSeen> {
-        let heard = self.facts.office.0 == self.hard_state.term;
         // Each gets the time to be heard a first time. Leases of earlier terms have passed (L1.4, L1.5).
         let first = self.elected_at + self.timing.promise;
-        let seats = self.peers.iter().zip(&self.facts.seats);
-        seats
-            .filter(|(node, _)| self.leads() && **node != self.node)
+        let others = self.seats_heard().filter(|(node, _)| *node != self.node);
+        others
+            .filter(|_| self.leads())
             .map(move |(node, seen)| NodeSeen {
-                node: *node,
-                incarnation: (heard && seen.heard > Instant(0)).then_some(seen.incarnation),
-                dead_from: if heard { seen.lapsed.max(first) } else { first },
-                disks: seen.disks,
+                node,
+                incarnation: seen.map(|seen| seen.incarnation),
+                dead_from: seen.map_or(first, |seen| seen.dead_from),
+                seen: seen.copied().unwrap_or_default(),
             })
+    }
+
+    fn seats_heard(&self) -> impl Iterator<Item = (NodeId, Option<&Seen>)> {
+        let current = self.facts.office.0 == self.hard_state.term;
+        let seats = self.peers.iter().zip(&self.facts.seats);
+        seats.map(move |(node, seen)| (*node, (current && seen.heard > Instant(0)).then_some(seen)))
+    }
+
+    /// Leases for nodes that returned, from when they have applied what was decided without them.
+    fn cleared(&self) -> [(Instant, Index); super::SEATS_MAX] {
+        let mut cleared = self.orders.cleared;
+        if self.role == Role::Controller {
+            let last = self.log.last().0;
+            for (seat, (_, seen)) in cleared.iter_mut().zip(self.seats_heard()) {
+                if let Some(seen) = seen
+                    && seat.0 != seen.returned
+                {
+                    *seat = (seen.returned, last);
+                }
+            }
+        } else {
+            cleared.fill((Instant(0), Index(0)));
+        }
+        cleared
     }
 
     /// Before then this voter elects nobody (L1.2, L1.3).
@@ -213,6 +238,7 @@ impl SiteLog {
         for (seat, peer) in voters.iter_mut().zip(&self.peers) {
             *seat = self.voters().voter(*peer).map(|voter| voter.incarnation);
         }
+        self.report.applied = self.applied;
         let mut orders = Orders {
             version: self.orders.version,
             sleeps: self.sleeps,
@@ -224,7 +250,8 @@ impl SiteLog {
             },
             commit: self.committed,
             voters,
-            disks: self.disks,
+            cleared: self.cleared(),
+            report: self.report,
         };
         if orders == self.orders {
             return;

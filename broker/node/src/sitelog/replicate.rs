@@ -279,7 +279,8 @@ impl SiteLog {
                 entries,
                 commit: self.committed,
             };
-            self.send(to, progress.incarnation, body, out);
+            // Whoever is there: a replaced node must hear it to be known by its answer.
+            self.send(to, Incarnation::default(), body, out);
             progress.told = self.committed;
             if behind || progress.probing {
                 progress.flight.push_back(Index(progress.next.0 - 1));

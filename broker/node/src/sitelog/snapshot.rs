@@ -1,7 +1,7 @@
 //! Snapshots: of what is applied here, so that the log ends; and a controller's, in pieces, for a node whose next entry
 //! is no longer kept (Raft §7).
 
-use model::{Instant, NodeId, Term};
+use model::{Incarnation, Instant, NodeId, Term};
 
 use super::{Body, CHUNK_BYTES, Effect, Index, LOG_BYTES_MAX, LOG_ENTRIES_MAX, SiteLog, Voters};
 use crate::Outbox;
@@ -98,7 +98,7 @@ impl SiteLog {
             offset: u32::try_from(from).expect("bounded at 16 MiB"),
             bytes: bytes[from..].iter().take(CHUNK_BYTES).copied().collect(),
         };
-        self.send(to, progress.incarnation, body, out);
+        self.send(to, Incarnation::default(), body, out);
         progress.again_at = Some(now + self.timing.heartbeat * 2);
     }
 

@@ -6,6 +6,11 @@ use core::fmt::Write as _;
 use model::Uuid;
 
 use super::*;
+
+mod bytes;
+mod cluster;
+mod peers;
+mod transitions;
 use crate::scenario::{self, Words};
 
 struct World {
@@ -211,6 +216,17 @@ macro_rules! scenarios {
 }
 
 scenarios! { office, entries, snapshots, lease }
+
+macro_rules! peers {
+    ($($name:ident),+ $(,)?) => {
+        $(#[test]
+        fn $name() {
+            scenario::run::<peers::World>(concat!("sitelog/tests/", stringify!($name), ".txt"));
+        })+
+    };
+}
+
+peers! { votes, replication, offices, changes, founding, witness, promotion, pieces }
 
 /// A disk that makes things durable late and in pieces, and loses what was not, at a cut.
 #[test]

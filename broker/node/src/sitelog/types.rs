@@ -3,7 +3,7 @@
 use model::{Instant, NodeId, Term};
 use serde::{Deserialize, Serialize};
 
-use super::{Disks, Message, Orders, Voters};
+use super::{Message, Orders, Report, Voters};
 use crate::Ticket;
 
 /// What must outlive a crash before anyone relies on it.
@@ -90,8 +90,8 @@ pub enum Input {
     },
     /// Another node says something. The shell has proven who sent it.
     Message(Box<Message>),
-    /// The node's disks are so from now on; its beats say it.
-    Disks(Box<Disks>),
+    /// What the node's beats say of it from now on. `applied` is the machine's own affair.
+    Report(Box<Report>),
     /// Planned hand-over: give up the office, to the most advanced voter that holds partitions.
     Release,
     /// Sites of two without a witness: an operator says that all other voters are off. This node alone votes from now
@@ -222,6 +222,8 @@ pub enum Halt {
 pub struct InOffice {
     /// In this term.
     pub term: Term,
+    /// Elected then; its first heartbeats went out at once. Later than that is `moves_from` only after a release.
+    pub since: Instant,
     /// It decides nothing later than that.
     pub until: Instant,
     /// As in [`Effect::Controller`].

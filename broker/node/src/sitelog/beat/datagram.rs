@@ -3,20 +3,22 @@
 //! ```text
 //! 0 kind u8 (1 down, 2 up) · 1 flags u8 (down: 1 heartbeat, 2 grant) · 2 zero · 8 term u64
 //! down: 16 sent u64 · 24 commit u64 · 32 echo u64 · 40 boot u64 · 48 duration ns u64 · 56 zero
-//! up:   16 echo u64 · 24 sent u64 · 32 boot u64 · 40 incarnation 16 B · 56 disks 12 × { uuid 16 B, state u8 }
+//! up:   16 echo u64 · 24 sent u64 · 32 boot u64 · 40 incarnation 16 B · 56 applied u64 · 64 digest u64 ·
+//!       72 blessed u16 · 74 clock trusted u8 · 75 zero · 76 disks 12 × { uuid 16 B, state u8 }
 //! ```
-//! Little-endian, 260 bytes in either case: a length is one comparison, and nothing is taken for a beat by its size.
+//! Little-endian, 280 bytes in either case: a length is one comparison, and nothing is taken for a beat by its size.
 
 use core::time::Duration;
 
 use model::{DiskUuid, Incarnation, Instant, Term, Uuid};
 use thiserror::Error;
 
-use super::{DISKS_MAX, DiskState, Disks};
+use super::{DISKS_MAX, DiskState, Disks, Report};
 use crate::sitelog::Index;
 
 /// Bytes of a beat.
-pub const BEAT_BYTES: usize = 56 + DISKS_MAX * 17;
+pub const BEAT_BYTES: usize = DISKS_AT + DISKS_MAX * 17;
+const DISKS_AT: usize = 76;
 
 const DOWN: u8 = 1;
 const UP: u8 = 2;
@@ -63,10 +65,14 @@ pub(super) struct Up {
     pub(super) sent: Instant,
     pub(super) boot: u64,
     pub(super) incarnation: Incarnation,
-    pub(super) disks: Disks,
+    pub(super) report: Report,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives on the stack of a thread that allocates nothing"
+)]
 pub(super) enum Beat {
     Down(Down),
     Up(Up),
@@ -103,7 +109,11 @@ impl Beat {
                 put(32, up.boot);
                 bytes[0] = UP;
                 bytes[40..56].copy_from_slice(&up.incarnation.0.0);
-                for ((uuid, state), at) in up.disks.iter().zip((56..).step_by(17)) {
+                bytes[56..64].copy_from_slice(&up.report.applied.0.to_le_bytes());
+                bytes[64..72].copy_from_slice(&up.report.digest.to_le_bytes());
+                bytes[72..74].copy_from_slice(&up.report.blessed.to_le_bytes());
+                bytes[74] = up.report.clock_trusted.into();
+                for ((uuid, state), at) in up.report.disks.iter().zip((DISKS_AT..).step_by(17)) {
                     bytes[at..at + 16].copy_from_slice(&uuid.0.0);
                     bytes[at + 16] = *state as u8;
                 }
@@ -115,8 +125,8 @@ impl Beat {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, BeatFault> {
         let bytes: &[u8; BEAT_BYTES] = bytes.try_into().map_err(|_| BeatFault::Malformed)?;
         let number =
-            |at: usize| u64::from_le_bytes(*bytes[at..].first_chunk().expect("within 260"));
-        let uuid = |at: usize| Uuid(*bytes[at..].first_chunk().expect("within 260"));
+            |at: usize| u64::from_le_bytes(*bytes[at..].first_chunk().expect("within the bytes"));
+        let uuid = |at: usize| Uuid(*bytes[at..].first_chunk().expect("within the bytes"));
         let term = Term(number(8));
         match (bytes[0], bytes[1]) {
             (DOWN, flags @ 1..=3) => Ok(Self::Down(Down {
@@ -131,7 +141,7 @@ impl Beat {
             })),
             (UP, 0) => {
                 let mut disks = Disks::default();
-                for (disk, at) in disks.iter_mut().zip((56..).step_by(17)) {
+                for (disk, at) in disks.iter_mut().zip((DISKS_AT..).step_by(17)) {
                     *disk = (DiskUuid(uuid(at)), DiskState::read(bytes[at + 16])?);
                 }
                 Ok(Self::Up(Up {
@@ -140,7 +150,13 @@ impl Beat {
                     sent: Instant(number(24)),
                     boot: number(32),
                     incarnation: Incarnation(uuid(40)),
-                    disks,
+                    report: Report {
+                        applied: Index(number(56)),
+                        digest: number(64),
+                        blessed: u16::from_le_bytes([bytes[72], bytes[73]]),
+                        clock_trusted: bytes[74] != 0,
+                        disks,
+                    },
                 }))
             }
             _ => Err(BeatFault::Malformed),
@@ -153,7 +169,7 @@ impl DiskState {
         Ok(match number {
             0 => Self::None,
             1 => Self::Clean,
-            2 => Self::Blank,
+            2 => Self::Stalled,
             3 => Self::Failed,
             4 => Self::Suspect,
             _ => return Err(BeatFault::Malformed),

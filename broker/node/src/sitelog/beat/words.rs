@@ -3,14 +3,14 @@
 
 use model::{DiskUuid, Incarnation, Instant, Term, Uuid};
 
-use super::{DISKS_MAX, DiskState, Disks, Facts, Office, Orders, Seen};
+use super::{DISKS_MAX, DiskState, Disks, Facts, Office, Orders, Report, Seen};
 use crate::sitelog::{Index, SEATS_MAX};
 
-const DISKS_WORDS: usize = DISKS_MAX * 3;
+const REPORT_WORDS: usize = 4 + DISKS_MAX * 3;
 /// Words of [`Orders`].
-pub const ORDERS_WORDS: usize = 5 + SEATS_MAX * 3 + DISKS_WORDS;
+pub const ORDERS_WORDS: usize = 5 + SEATS_MAX * 5 + REPORT_WORDS;
 /// Words of [`Facts`].
-pub const FACTS_WORDS: usize = 9 + SEATS_MAX * (4 + DISKS_WORDS);
+pub const FACTS_WORDS: usize = 9 + SEATS_MAX * (6 + REPORT_WORDS);
 
 /// Writes words one behind the other.
 struct Writer<'a>(core::slice::IterMut<'a, u64>);
@@ -26,8 +26,12 @@ impl Writer<'_> {
         self.put((both >> 64) as u64);
     }
 
-    fn put_disks(&mut self, disks: &Disks) {
-        for (uuid, state) in disks {
+    fn put_report(&mut self, report: &Report) {
+        self.put(report.applied.0);
+        self.put(report.digest);
+        self.put(report.blessed.into());
+        self.put(report.clock_trusted.into());
+        for (uuid, state) in &report.disks {
             self.put_uuid(uuid.0);
             self.put(*state as u64);
         }
@@ -47,17 +51,26 @@ impl Reader<'_> {
         Uuid((low | u128::from(self.take()) << 64).to_le_bytes())
     }
 
-    fn take_disks(&mut self) -> Disks {
+    fn take_report(&mut self) -> Report {
+        let (applied, digest) = (Index(self.take()), self.take());
+        let blessed = u16::try_from(self.take()).expect("written by `put_report`");
+        let clock_trusted = self.take() != 0;
         let mut disks = Disks::default();
         for disk in &mut disks {
             let uuid = DiskUuid(self.take_uuid());
             let state = u8::try_from(self.take()).ok().map(DiskState::read);
             *disk = (
                 uuid,
-                state.and_then(Result::ok).expect("written by `put_disks`"),
+                state.and_then(Result::ok).expect("written by `put_report`"),
             );
         }
-        disks
+        Report {
+            applied,
+            digest,
+            blessed,
+            clock_trusted,
+            disks,
+        }
     }
 }
 
@@ -76,7 +89,11 @@ impl Orders {
             to.put(voter.is_some().into());
             to.put_uuid(voter.unwrap_or_default().0);
         }
-        to.put_disks(&self.disks);
+        for (returned, index) in &self.cleared {
+            to.put(returned.0);
+            to.put(index.0);
+        }
+        to.put_report(&self.report);
         words
     }
 
@@ -100,7 +117,8 @@ impl Orders {
                 let incarnation = Incarnation(from.take_uuid());
                 votes.then_some(incarnation)
             }),
-            disks: from.take_disks(),
+            cleared: core::array::from_fn(|_| (Instant(from.take()), Index(from.take()))),
+            report: from.take_report(),
         }
     }
 }
@@ -123,9 +141,11 @@ impl Facts {
         }
         for seen in &self.seats {
             to.put_uuid(seen.incarnation.0);
+            to.put(seen.boot);
             to.put(seen.heard.0);
-            to.put(seen.lapsed.0);
-            to.put_disks(&seen.disks);
+            to.put(seen.dead_from.0);
+            to.put(seen.returned.0);
+            to.put_report(&seen.report);
         }
         words
     }
@@ -142,9 +162,11 @@ impl Facts {
             office: (Term(from.take()), Instant(from.take())),
             seats: core::array::from_fn(|_| Seen {
                 incarnation: Incarnation(from.take_uuid()),
+                boot: from.take(),
                 heard: Instant(from.take()),
-                lapsed: Instant(from.take()),
-                disks: from.take_disks(),
+                dead_from: Instant(from.take()),
+                returned: Instant(from.take()),
+                report: from.take_report(),
             }),
         }
     }
