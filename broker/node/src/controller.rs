@@ -10,6 +10,11 @@
 //! reason a pass, in this order: R9 and elections, AlterIsr, arrivals, hand-overs, replacements.
 //!
 //! It decides only inside its lease. It never looks into a log and keeps no time but the monotonic one it is told.
+//!
+//! Who drives it takes the time first and what it tells afterwards: the catalog applied so far, then the facts. It feeds
+//! the office when the site log gives it, each committed entry behind the catalog, every node's reports with the moment
+//! from which nothing granted to it runs, its own included, and before each grant asks [`Controller::grant_after`]. The
+//! only node of a site reports to itself, with its lease's end as that moment.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -196,16 +201,13 @@ impl Controller {
                 since,
                 until,
                 index,
-                released,
+                moves_from,
                 wanted,
                 site,
             } => {
                 self.depose(out);
-                self.health.begin(match released {
-                    // L1.6: it handed over what it had not taken back yet.
-                    true => now + self.settings.grant_max * 112 / 100,
-                    false => since + self.settings.hear,
-                });
+                self.health
+                    .begin(moves_from.max(since + self.settings.hear));
                 self.wanted = wanted.into();
                 self.dirty = true;
                 self.office = Some(Office {
@@ -227,7 +229,7 @@ impl Controller {
                 }
             }
             Input::Deposed => self.depose(out),
-            Input::Beat { beat, granted } => self.beat(now, catalog, beat, granted, out),
+            Input::Beat { beat, dead_from } => self.beat(now, catalog, beat, dead_from, out),
             Input::Register(node) => self.register(node, out),
             Input::Resign { node, partitions } => self.resign(catalog, node, partitions),
             Input::AlterIsr { ticket, node, rows } => {
@@ -270,7 +272,7 @@ impl Controller {
         now: Instant,
         catalog: &Catalog,
         beat: NodeBeat,
-        granted: Duration,
+        dead_from: Instant,
         out: &mut Outbox<Effect>,
     ) {
         let Some(office) = &mut self.office else {
@@ -287,7 +289,7 @@ impl Controller {
             out.push(Effect::MayFree { node });
         }
         let mut events = Vec::new();
-        self.dirty |= self.health.beat(now, beat, granted, &mut events);
+        self.dirty |= self.health.beat(now, beat, dead_from, &mut events);
         events
             .into_iter()
             .for_each(|event| out.push(Effect::Event(event)));

@@ -44,7 +44,7 @@ mutations! {
     EpochKept = "epoch-kept",
     /// A leader is chosen among all replicas (R1).
     OutOfSyncElected = "out-of-sync-elected",
-    /// A node is dead as soon as its grant ends on the controller's clock (L1.6).
+    /// A node is taken for dead a little before its last grant has run out on every clock (L1.6).
     DeadTooSoon = "dead-too-soon",
     /// A new controller takes nodes for dead that it has not heard yet.
     UnheardIsDead = "unheard-is-dead",

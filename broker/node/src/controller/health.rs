@@ -58,12 +58,11 @@ pub(super) enum Standing {
     Suspect,
 }
 
-/// A grant of `dur` began when the node sent its beat, before now, and runs on the node's clock. With rates that differ
-/// by 5 % each it is over when `dur` × 1.05 / 0.95 has passed here, less than × 1.12 (L1.6).
-fn outlives(dur: Duration) -> Duration {
+/// When a node counts as dead.
+fn lapse_of(dead_from: Instant) -> Instant {
     match mutation::is(Mutation::DeadTooSoon) {
-        true => dur * 80 / 100,
-        false => dur * 112 / 100,
+        true => dead_from - Duration::from_millis(100),
+        false => dead_from,
     }
 }
 
@@ -91,14 +90,10 @@ impl Health {
         &mut self,
         now: Instant,
         beat: NodeBeat,
-        granted: Duration,
+        dead_from: Instant,
         events: &mut Vec<Event>,
     ) -> bool {
-        let node = beat.node;
-        let lapses = match granted.is_zero() {
-            true => Instant(0),
-            false => now + outlives(granted),
-        };
+        let (node, lapses) = (beat.node, lapse_of(dead_from));
         let Some(known) = self.nodes.get_mut(&node) else {
             say(None, &beat, self.digest, events);
             events.push(Event::Heard { node });

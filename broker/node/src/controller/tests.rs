@@ -24,6 +24,11 @@ const GRANT: Duration = Duration::from_millis(400);
 /// H of the `lan` preset.
 const HEAR: Duration = Duration::from_millis(100);
 
+/// What was granted for so long is over on every clock (L1.6).
+fn passed_everywhere(granted: Duration) -> Duration {
+    granted * 112 / 100
+}
+
 fn rules() -> Rules {
     Rules {
         partitions: 1,
@@ -67,7 +72,6 @@ fn settings(nodes: u32, disks: usize) -> Settings {
         digest: 7,
         version: 2,
         hear: HEAR,
-        grant_max: GRANT,
     }
 }
 
@@ -184,7 +188,8 @@ impl World {
         if beat.applied == Index(0) {
             beat.applied = Index(self.applied);
         }
-        self.tell(Input::Beat { beat, granted })
+        let dead_from = self.now + passed_everywhere(granted);
+        self.tell(Input::Beat { beat, dead_from })
     }
 
     /// Time passes, with beats of these nodes every 100 ms and ticks when they are due.
@@ -212,12 +217,16 @@ impl World {
 
     fn office(&mut self, term: u64, released: bool, wanted: Vec<Wanted>) -> String {
         let now = self.now;
+        let moves_from = match released {
+            true => now + passed_everywhere(GRANT),
+            false => Instant(0),
+        };
         self.tell(Input::Office {
             term: Term(term),
             since: now,
             until: now + GRANT,
             index: Index(self.applied),
-            released,
+            moves_from,
             wanted,
             site: model::SiteUuid(Uuid([9; 16])),
         })

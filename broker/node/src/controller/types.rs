@@ -25,8 +25,6 @@ pub struct Settings {
     /// How long a controller that took office, or got its lease back, waits for a node's first beat before it takes the
     /// node for dead: H, since a node answers the first Heartbeat of a term at once.
     pub hear: Duration,
-    /// The longest a grant may run, D_c: as long it waits instead when its predecessor released the office (L1.6).
-    pub grant_max: Duration,
 }
 
 /// What a node says of one of its disks. One it does not list is not mounted.
@@ -97,8 +95,9 @@ pub enum Input {
         until: Instant,
         /// Committed and applied here.
         index: Index,
-        /// The predecessor handed the office over, so what it granted may still run.
-        released: bool,
+        /// Until then leaders stay where they are unless they give up: the predecessor handed the office over, and what it
+        /// granted may still run (L1.6).
+        moves_from: Instant,
         /// Topics that should be there.
         wanted: Vec<Wanted>,
         /// The site's identity, if it has none yet.
@@ -111,13 +110,13 @@ pub enum Input {
     },
     /// It is the controller no more.
     Deposed,
-    /// A node's report, this node's own included, and what it was granted with the answer: see
+    /// A node's report, this node's own included. What may be granted with the answer says
     /// [`super::Controller::grant_after`].
     Beat {
         /// What it said.
         beat: NodeBeat,
-        /// Zero if nothing.
-        granted: Duration,
+        /// From then on, on this node's clock, nothing that it was granted runs any more (L1.6).
+        dead_from: Instant,
     },
     /// A node wants to be registered so; said again until the site log brings it.
     Register(Node),

@@ -84,8 +84,8 @@ fn a_node_of_two_thousand_replicas_dies_in_two_entries() {
         count += entries(&mut world, Input::Lease { until });
         for node in [1, 2, 4] {
             let beat = world.beats[&node].clone();
-            let granted = GRANT;
-            count += entries(&mut world, Input::Beat { beat, granted });
+            let dead_from = world.now + passed_everywhere(GRANT);
+            count += entries(&mut world, Input::Beat { beat, dead_from });
         }
     }
     assert!((1..=2).contains(&count), "{count} entries");

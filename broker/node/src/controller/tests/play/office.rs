@@ -23,7 +23,8 @@ impl Play {
             }
             _ => granted = Duration::ZERO,
         }
-        self.tell(office, Input::Beat { beat, granted });
+        let dead_from = self.clock(office) + passed_everywhere(granted);
+        self.tell(office, Input::Beat { beat, dead_from });
     }
 
     /// The office goes on, ends, or begins: one at a time, the next when all that the last one granted is over (S2).
@@ -65,7 +66,7 @@ impl Play {
             since: self.clock(node),
             until,
             index: Index(self.log.len() as u64),
-            released: false,
+            moves_from: Instant(0),
             wanted: vec![Wanted::Offsets(topic_id(1_000 + self.terms as u16))],
             site: model::SiteUuid(Uuid([9; 16])),
         };
