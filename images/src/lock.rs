@@ -12,6 +12,9 @@ use crate::fault::{At, Fault};
 /// The lock file of this source tree.
 const INPUTS: &str = include_str!("../inputs.toml");
 
+/// Its package depends on that of the newest kernel of this line.
+const KERNEL_LINE: &str = "linux-image-6.12-amd64";
+
 /// What a package is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -119,6 +122,72 @@ impl Source {
     }
 }
 
+/// The lock file's text with what this machine's apt offers today, and what has changed, a line each.
+///
+/// Apt checks its lists' signatures, and the hashes come from those lists.
+pub fn renewed() -> Result<(String, Vec<String>), Fault> {
+    let (mut text, mut changes) = (INPUTS.to_owned(), Vec::new());
+    for package in packages() {
+        let name = match package.role {
+            Role::Kernel => first_dependency(&apt_cache(KERNEL_LINE)?)
+                .ok_or_else(|| Fault::Other(format!("apt's {KERNEL_LINE} depends on no kernel")))?,
+            Role::Stub | Role::E2fsck => package.name.clone(),
+        };
+        let shown = apt_cache(&name)?;
+        let field = |key| {
+            field(&shown, key).ok_or_else(|| Fault::Other(format!("apt says no {key} of {name}")))
+        };
+        let (version, sha256) = (field("Version")?, field("SHA256")?);
+        if version == package.version && sha256 == package.sha256 {
+            continue;
+        }
+        changes.push(format!(
+            "{} {} is now {name} {version}",
+            package.name, package.version
+        ));
+        for (old, new) in [
+            (&package.name, &name),
+            (&package.version, &version),
+            (&package.sha256, &sha256),
+        ] {
+            text = text.replace(&format!("\"{old}\""), &format!("\"{new}\""));
+        }
+    }
+    Ok((text, changes))
+}
+
+/// The newest version of a package, as apt's lists describe it.
+fn apt_cache(name: &str) -> Result<String, Fault> {
+    let shown = Command::new("apt-cache")
+        .args(["show", "--no-all-versions", name])
+        .output();
+    let shown =
+        shown.map_err(|error| Fault::Other(format!("apt-cache does not start: {error}")))?;
+    if !shown.status.success() {
+        return Err(Fault::Other(format!(
+            "apt knows no package {name}; apt-get update may help"
+        )));
+    }
+    Ok(String::from_utf8_lossy(&shown.stdout).into_owned())
+}
+
+/// A field of a package's description (deb822(5)).
+fn field(shown: &str, key: &str) -> Option<String> {
+    let line = shown
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+    Some(line.trim().to_owned())
+}
+
+fn first_dependency(shown: &str) -> Option<String> {
+    let depends = field(shown, "Depends")?;
+    depends
+        .split([' ', ','])
+        .next()
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+}
+
 /// The file in a folder that has the package's hash, whatever its name.
 fn find(folder: &Path, package: &Package) -> Result<Option<Vec<u8>>, Fault> {
     for entry in fs::read_dir(folder).at("read", folder)? {
@@ -156,6 +225,21 @@ mod tests {
                 "{package:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_description_is_read_as_apt_prints_it() {
+        let shown = "Package: linux-image-6.12-amd64\nVersion: 6.12.117-1~deb12u1\n\
+            Pre-Depends: x\nDepends: linux-image-6.12.117+deb12-amd64 (= 6.12.117-1~deb12u1), y\nSHA256: ab\n";
+        assert_eq!(
+            first_dependency(shown).as_deref(),
+            Some("linux-image-6.12.117+deb12-amd64")
+        );
+        assert_eq!(
+            field(shown, "Version").as_deref(),
+            Some("6.12.117-1~deb12u1")
+        );
+        assert_eq!(field(shown, "SHA"), None);
     }
 
     #[test]

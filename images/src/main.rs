@@ -10,6 +10,7 @@ use images::build::Build;
 use images::config;
 use images::fault::Fault;
 use images::flash::{self, Flash};
+use images::lock;
 use images::qemu::Boot;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -29,6 +30,12 @@ enum Verb {
     Boot(Box<Boot>),
     /// Writes an image to a disk, after showing which one it is, and reads it back
     Flash(Flash),
+    /// Pins the packages that this machine's apt offers today: an update of the kernel, to be read before it is committed
+    Lock {
+        /// The lock file
+        #[arg(default_value = "images/inputs.toml")]
+        file: PathBuf,
+    },
     /// Shows or changes the site on an image or a boot disk, without a rebuild
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -72,6 +79,16 @@ fn run(verb: Verb) -> Result<String, Fault> {
             done
         }
         Verb::Boot(boot) => boot.run(),
+        Verb::Lock { file } => {
+            let (text, changes) = lock::renewed()?;
+            if changes.is_empty() {
+                return Ok("the lock file pins what apt offers".to_owned());
+            }
+            std::fs::write(&file, text).map_err(|error| {
+                Fault::Other(format!("can't write {}: {error}", file.display()))
+            })?;
+            Ok(changes.join("\n"))
+        }
         Verb::Flash(flash) => {
             let bar = ProgressBar::new(0);
             let style = ProgressStyle::with_template(

@@ -50,7 +50,12 @@ fn appended(stub: &[u8], sections: &[(&str, &[u8])]) -> Option<Vec<u8>> {
         word(stub, at + 20)?.checked_add(word(stub, at + 16)?)
     });
     let end = ends.collect::<Option<Vec<u32>>>()?.into_iter().max()?;
-    let mut image = stub.get(..usize::try_from(end).ok()?)?.to_vec();
+    // What is changed below lies in the headers, and those lie before any section's bytes.
+    let end = usize::try_from(end).ok()?;
+    if headers > end || optional + 68 > headers {
+        return None;
+    }
+    let mut image = stub.get(..end)?.to_vec();
     put(&mut image, coff + 12, 0);
     put(&mut image, coff + 16, 0);
 
@@ -155,6 +160,15 @@ mod tests {
         let one: (&str, &[u8]) = (".a", b"x");
         assert!(append(&stub(), &[one; 4]).is_ok());
         assert!(append(&stub(), &[one; 5]).is_err());
+    }
+
+    #[test]
+    fn headers_that_lie_behind_the_sections_are_refused() {
+        let mut stub = stub();
+        let table = 0x98 + 240;
+        put(&mut stub, table + 16, 0);
+        put(&mut stub, table + 20, 0x10);
+        assert!(append(&stub, &[(".linux", b"x")]).is_err());
     }
 
     proptest! {
