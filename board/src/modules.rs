@@ -6,6 +6,7 @@
 //! itself would call modprobe for some of this, and there is none.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -218,8 +219,8 @@ impl Loader {
                 continue;
             }
             let path = self.folder.join(&self.index.files[name]);
-            let loaded =
-                File::open(path).and_then(|file| Ok(rustix::system::finit_module(&file, c"", 0)?));
+            let loaded = File::open(path)
+                .and_then(|file| Ok(rustix::system::finit_module(&file, parameters(name), 0)?));
             match loaded {
                 Ok(()) => {}
                 // It is there, or this machine has no such device.
@@ -247,6 +248,15 @@ impl Loader {
                 self.load(&name);
             }
         }
+    }
+}
+
+/// What a module is loaded with.
+fn parameters(name: &str) -> &'static CStr {
+    match name {
+        // Left alone it makes a bond0 of its own, in a mode that no switch likes.
+        "bonding" => c"max_bonds=0",
+        _ => c"",
     }
 }
 

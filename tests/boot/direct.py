@@ -127,6 +127,8 @@ class Machine:
             command += ["-drive", f"file={image},format=raw,if=none,id={serial},cache=writeback", "-device", device]
         self.monitor = os.path.join(work, "monitor")
         self.began = time.monotonic()
+        # setpriv's death signal: no machine outlives this script, however that ends.
+        command = ["setpriv", "--pdeathsig", "KILL", *command]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         threading.Thread(target=self.read, daemon=True).start()
 
@@ -142,7 +144,7 @@ class Machine:
         with self.arrived:
             self.arrived.notify_all()
 
-    def expect(self, pattern, seconds=120, begin=0):
+    def expect(self, pattern, seconds=300, begin=0):
         """Waits for the text; gives the match."""
         deadline = time.monotonic() + seconds
         with self.arrived:
@@ -154,7 +156,7 @@ class Machine:
                 self.arrived.wait(min(left, 1))
         return found
 
-    def say(self, line, pattern, seconds=20):
+    def say(self, line, pattern, seconds=60):
         begin = len(self.text)
         self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
@@ -176,7 +178,7 @@ class Machine:
             self.expect(r"board: off: asked for")
         self.wait()
 
-    def wait(self, seconds=60):
+    def wait(self, seconds=120):
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -205,7 +207,7 @@ def kcat(*arguments, **keys):
 
 
 def health():
-    with urllib.request.urlopen(f"http://{NODE}:9644/health", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{NODE}:9644/health", timeout=60) as answer:
         return answer.status, answer.read().decode()
 
 
@@ -304,7 +306,7 @@ def a_factory_reset(options, work):
     machine.say("factory reset data", "type within a minute: erase data of a")
     machine.say("yes", "not confirmed, nothing was done")
     machine.say("factory reset data", "type within a minute: erase data of a")
-    machine.say("erase data of a", "board: vda is blank", 60)
+    machine.say("erase data of a", "board: vda is blank", 120)
     machine.wait()
     machine = Machine(options, work, site())
     machine.ready()
