@@ -3,6 +3,7 @@
 //! Each machine is told the time, takes one fact a step, never waits and never fails. Nothing here has a clock, a
 //! thread, a socket or a file, so the same code runs in the broker, in tests from texts, and in a simulator.
 
+pub mod broker;
 pub mod catalog;
 pub mod controller;
 pub mod coordinator;

@@ -258,6 +258,12 @@ impl Partition {
         self.epoch
     }
 
+    /// Whether it neither leads nor is about to.
+    #[must_use]
+    pub const fn follows(&self) -> bool {
+        matches!(self.role, Role::Following { .. })
+    }
+
     /// Where the epoch that is led began, for coordinators that load up to it; `None` while this replica doesn't lead.
     #[must_use]
     pub const fn leading_since(&self) -> Option<Offset> {
