@@ -1,8 +1,8 @@
-//! The core thread's state: every machine of `node`, the replicas they decide for, and who waits for what.
+//! The core thread's state: the broker that decides, the replicas it decides for, and who waits for what.
 //!
-//! One fact at a time goes into a machine; its effects are performed in order before anything else happens. An effect
-//! may be a fact for another machine: it then stands in line in [`Inner::todo`]. Nothing here blocks: the disks' threads
-//! are told through their queues and tell us through [`Inner::disk_event`].
+//! One fact at a time goes into the broker; its effects are performed in order before anything else happens. What becomes
+//! a fact meanwhile stands in line in [`Inner::todo`]. Nothing here blocks: the disks' threads are told through their
+//! queues and tell us through [`Inner::disk_event`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -10,10 +10,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use bytes::Bytes;
-use model::window::Windows;
-use model::{Instant, NodeId, TopicId, WallMs};
+use model::{Instant, NodeId, TopicId, TopicPartition, WallMs};
+use node::broker::{self, Broker};
 use node::partition::Outcome;
-use node::{Outbox, Ticket, catalog, partition, sitelog};
+use node::{Outbox, Ticket};
 use site::Site;
 use slab::Slab;
 use tokio::sync::{Notify, oneshot};
@@ -42,7 +42,7 @@ pub(crate) mod topics;
 
 pub(crate) use boot::Start;
 pub(crate) use life::Ended;
-use replica::Replica;
+use replica::Held;
 use topics::TopicInfo;
 
 /// Everything the core thread owns.
@@ -61,8 +61,6 @@ pub(crate) struct Core {
     http: Cell<Option<SocketAddr>>,
     end: RefCell<Option<Ended>>,
     end_told: Notify,
-    /// Held while a change of the site is planned, entered and applied: one at a time.
-    changes: tokio::sync::Mutex<()>,
     inner: RefCell<Inner>,
 }
 
@@ -70,82 +68,60 @@ pub(crate) struct Core {
 pub(super) enum Owner {
     /// The batch at `at` of a produce request.
     Produce { job: usize, at: usize },
-    /// A coordinator's batch.
-    Coordinator {
-        internal: u32,
-        append: node::coordinator::AppendId,
-    },
     /// A task that awaits the outcome.
     Task(oneshot::Sender<Outcome>),
-    /// A task that awaits a site-log entry.
-    Entry(oneshot::Sender<Result<(), sitelog::Refusal>>),
+    /// A task that awaits a change of the site.
+    Wish(oneshot::Sender<node::controller::Answer>),
     /// A task that awaits a group's answer.
     Group(oneshot::Sender<node::group::GroupReply>),
 }
 
-/// Batches by the number of their ticket, which are small and used again.
+/// Batches by their ticket: those of requests, whose numbers are small and used again, and the broker's own.
 #[derive(Default)]
-pub(super) struct Payloads(Vec<Option<Bytes>>);
+pub(super) struct Payloads {
+    asked: Vec<Option<Bytes>>,
+    own: BTreeMap<Ticket, Bytes>,
+}
 
 impl Payloads {
     pub(super) fn insert(&mut self, ticket: Ticket, batch: Bytes) {
-        let at = ticket.0 as usize;
-        if self.0.len() <= at {
-            self.0.resize(at + 1, None);
+        if broker::is_own(ticket) {
+            self.own.insert(ticket, batch);
+            return;
         }
-        self.0[at] = Some(batch);
+        let at = ticket.0 as usize;
+        if self.asked.len() <= at {
+            self.asked.resize(at + 1, None);
+        }
+        self.asked[at] = Some(batch);
     }
 
-    pub(super) fn remove(&mut self, ticket: &Ticket) -> Option<Bytes> {
-        self.0.get_mut(ticket.0 as usize).and_then(Option::take)
+    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Bytes> {
+        if broker::is_own(ticket) {
+            return self.own.remove(&ticket);
+        }
+        self.asked.get_mut(ticket.0 as usize).and_then(Option::take)
     }
-}
-
-/// A replica as recovery found it on a disk.
-pub(super) struct Found {
-    pub(super) disk: usize,
-    pub(super) row: store::Replica,
-    /// Its producers, as [`Windows::encode`] writes them.
-    pub(super) windows: Vec<u8>,
-}
-
-/// A fact that waits for its machine.
-pub(super) enum Todo {
-    Partition(usize, partition::Input),
-    SiteLog(sitelog::Input),
-    Coordinator(node::coordinator::Input),
 }
 
 /// The mutable part.
 pub(crate) struct Inner {
     me: NodeId,
+    broker: Broker,
     spindles: Vec<Spindle>,
-    replicas: Slab<Replica>,
-    /// Replicas by their identity.
-    by_partition: BTreeMap<(TopicId, u32), usize>,
+    replicas: Held,
     topics_by_name: HashMap<Rc<str>, TopicInfo>,
     topics_by_id: BTreeMap<TopicId, TopicInfo>,
-    sitelog: sitelog::SiteLog,
-    catalog: catalog::Catalog,
-    coordinator: node::coordinator::Coordinator,
-    /// What every producer wrote, by replica number.
-    windows: Windows,
     pids: admin::Pids,
     jobs: Slab<Job>,
     tickets: Slab<Owner>,
     /// Batches that a machine has accepted for consideration but not appended yet.
     payloads: Payloads,
-    todo: VecDeque<Todo>,
-    partition_out: Outbox<partition::Effect>,
-    sitelog_out: Outbox<sitelog::Effect>,
-    coordinator_out: Outbox<node::coordinator::Effect>,
-    lease_until: Instant,
-    controller: bool,
-    /// Every topic that the site file and the broker itself ask for stands in the site log, and leaders are named.
-    founded: bool,
+    todo: VecDeque<broker::Input>,
+    out: Outbox<broker::Effect>,
     cluster_id: String,
-    /// Replicas that the disks hold and the site log has not named yet, since the start.
-    found: BTreeMap<(TopicId, u32), Found>,
+    /// The numbers on their disks of replicas that recovery found and the broker does not hold yet.
+    found: BTreeMap<(usize, TopicPartition), store::PartIx>,
     chores: disks::Chores,
     compaction: compaction::Lines,
     /// Disks that stopped in order.

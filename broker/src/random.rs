@@ -18,3 +18,10 @@ pub(crate) fn uuid() -> Uuid {
     bytes[8] = bytes[8] & 0x3f | 0x80;
     Uuid(bytes)
 }
+
+/// A number for one life of a process, never zero.
+pub(crate) fn boot() -> u64 {
+    let Uuid(bytes) = uuid();
+    let (number, _) = bytes.split_first_chunk().expect("eight of sixteen bytes");
+    u64::from_le_bytes(*number).max(1)
+}

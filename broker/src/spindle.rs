@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::{DiskUuid, LeaderEpoch, Offset, Term};
+use node::broker::ReplicaIx;
 use node::partition;
 use node::sitelog::Index;
 use site::ClockSource;
@@ -48,13 +49,16 @@ const UNREADABLE_MAX: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum After {
     /// Batches up to `end` of this replica.
-    Durable { replica: usize, end: Offset },
+    Durable { replica: ReplicaIx, end: Offset },
     /// The replica's EPOCH record.
-    Epoch { replica: usize, epoch: LeaderEpoch },
+    Epoch {
+        replica: ReplicaIx,
+        epoch: LeaderEpoch,
+    },
     /// The replica's LOG_START record.
-    LogStart { replica: usize, offset: Offset },
+    LogStart { replica: ReplicaIx, offset: Offset },
     /// The replica left the disk: its number here may be used again.
-    Gone { replica: usize },
+    Gone { replica: ReplicaIx },
     /// The site log's HARDSTATE.
     HardState { term: Term },
     /// A SITE_ENTRY.

@@ -13,6 +13,7 @@
 //!
 //! It never sees a batch of a client, an address, or the time of day but as facts.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use model::window::{PAIRS_MAX, Windows};
@@ -35,6 +36,7 @@ mod site;
 mod tests;
 mod types;
 
+pub use groups::batch_of;
 use replicas::{Replica, Replicas};
 pub use types::{
     Ask, DiskFound, DiskIx, DiskStart, Effect, End, Event, Input, ReplicaFound, ReplicaIx, Say,
@@ -47,6 +49,14 @@ const OWN: u64 = 1 << 63;
 const PROPOSED: u64 = 1 << 62;
 /// Steps of the coordinator for one [`Input::Tick`]; it does a bounded piece of its chores in each.
 const COORDINATOR_STEPS_MAX: usize = 64;
+/// The controller is reminded so often of what it may not have heard: a message may be lost, or its office new.
+const REMIND_AGAIN: Duration = Duration::from_secs(1);
+
+/// Whether a ticket was drawn by the broker for a batch of its own.
+#[must_use]
+pub const fn is_own(ticket: Ticket) -> bool {
+    ticket.0 & OWN != 0
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -83,8 +93,10 @@ pub struct Broker {
     clock: Option<(WallMs, bool, Instant)>,
     /// The controller must be told something new.
     duties_due: bool,
-    /// And is told all again then.
+    /// And how this node does, then.
     duties_at: Instant,
+    /// And all again then.
+    remind_at: Instant,
     todo: VecDeque<Todo>,
     outs: Outs,
 }
@@ -148,6 +160,7 @@ impl Broker {
             clock: None,
             duties_due: false,
             duties_at: Instant(0),
+            remind_at: Instant(0),
             todo: VecDeque::new(),
             outs: Outs::default(),
             settings,
@@ -247,6 +260,25 @@ impl Broker {
         &self.catalog
     }
 
+    /// Whether part of a replica was lost with its disk's journal, and nobody has accepted that.
+    #[must_use]
+    pub fn has_hole(&self, replica: ReplicaIx) -> bool {
+        self.replicas.get(replica).is_some_and(|it| it.hole)
+    }
+
+    /// Whether every topic that the site file and the broker itself want stands, as far as this node is the one to see to
+    /// it, and what its disks hold has found its partition.
+    #[must_use]
+    pub fn founded(&self) -> bool {
+        self.settled && !(self.sitelog.is_controller() && self.controller.wants())
+    }
+
+    /// Until when this node may serve, on its monotonic clock.
+    #[must_use]
+    pub const fn lease_until(&self) -> Instant {
+        self.lease_until
+    }
+
     /// The site log's machine.
     #[must_use]
     pub const fn sitelog(&self) -> &SiteLog {
@@ -277,8 +309,9 @@ impl Broker {
                 }
             }
             self.ask_isr(out);
-            if self.duties_due {
-                self.duties(now, out);
+            if std::mem::take(&mut self.duties_due) {
+                self.report(now, out);
+                self.remind(out);
             }
             if self.todo.is_empty() {
                 return;
@@ -313,7 +346,13 @@ impl Broker {
                     .push_back(Todo::Partition(at, partition::Input::Tick));
             }
         }
-        self.duties_due |= self.duties_at <= now;
+        if self.duties_at <= now {
+            self.report(now, out);
+        }
+        if self.remind_at <= now {
+            self.remind_at = now + REMIND_AGAIN;
+            self.duties_due = true;
+        }
         self.todo.push_back(Todo::SiteLog(sitelog::Input::Tick));
         self.todo
             .push_back(Todo::Controller(controller::Input::Tick));
@@ -364,8 +403,8 @@ impl Broker {
                 },
                 Some(_),
             ) => self.placed(*ticket, *base_offset),
-            (partition::Effect::Reply { ticket, outcome }, _) if ticket.0 & OWN != 0 => {
-                return self.append_ended(*ticket, outcome);
+            (partition::Effect::Reply { ticket, outcome }, _) if is_own(*ticket) => {
+                self.append_ended(*ticket, outcome);
             }
             (partition::Effect::HighWatermark { high_watermark }, Some(partition)) => {
                 self.coordinate(coordinator::Input::Committed {

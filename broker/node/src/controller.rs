@@ -187,6 +187,12 @@ impl Controller {
         (!taking && !another).then_some(taken.max(office.index))
     }
 
+    /// Whether a topic that the site file or the broker wants is not there yet, or not seen to be.
+    #[must_use]
+    pub fn wants(&self) -> bool {
+        self.office.is_none() || !self.wanted.is_empty()
+    }
+
     /// L1.4: it decides only inside its lease.
     fn decides(&self, now: Instant) -> bool {
         self.office

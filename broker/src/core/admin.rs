@@ -1,21 +1,25 @@
-//! Changes of the site that clients ask for: planned by the catalog, entered in the site log, answered when they are
-//! applied and their partitions serve.
+//! Changes of the site that clients ask for: made by the controller, answered when they are applied and their partitions
+//! serve.
 
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use model::{NodeId, ProducerId, TopicId};
+use node::Ticket;
+use node::broker::Input;
 use node::catalog::{Alter, Catalog, Config, CreateTopic, Fault, PlannedTopic};
-use node::sitelog::{self, Actor, Entry, EntryFault, PIDS_BLOCK, Record};
-use node::{Ticket, partition};
+use node::controller::{Answer, Wish};
+use node::partition::Refusal;
+use node::sitelog::{Actor, PIDS_BLOCK};
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout_at};
 use wire::Api;
 
 use super::topics::TopicInfo;
-use super::{Core, Inner, Owner, Todo};
+use super::{Core, Inner, Owner};
+use crate::clock;
 use crate::context::Context;
 use crate::random;
 
@@ -85,82 +89,49 @@ impl Pids {
 }
 
 impl Core {
-    /// Brings an entry into the site log and waits until it is applied.
-    pub(super) async fn propose(self: &Rc<Self>, record: &Record) -> Result<(), ChangeFault> {
-        let bytes = record.encode().map_err(|fault| match fault {
-            EntryFault::TooLarge(_) => {
-                Fault::InvalidPartitions(format!("{fault}: make fewer partitions at once"))
-            }
-            EntryFault::Unknown(_) | EntryFault::Malformed(_) => {
-                Fault::InvalidRequest(fault.to_string())
-            }
-        })?;
-        let (owner, applied) = oneshot::channel();
-        self.with(|inner| {
-            let ticket = Ticket(inner.tickets.insert(Owner::Entry(owner)) as u64);
-            inner
-                .todo
-                .push_back(Todo::SiteLog(sitelog::Input::Propose { ticket, bytes }));
-        });
-        match applied.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(sitelog::Refusal::NotController)) => Err(ChangeFault::NotController),
-            Ok(Err(sitelog::Refusal::Crowded | sitelog::Refusal::Unknown)) | Err(_) => {
-                Err(ChangeFault::TimedOut)
-            }
-            Ok(Err(sitelog::Refusal::TooLarge | sitelog::Refusal::Voters)) => {
-                unreachable!("encoded records are within the bound, and none names voters")
-            }
-        }
-    }
-
-    /// Plans a change against what is applied and makes it. One at a time: the next one's room is counted when this
-    /// one's is taken.
-    async fn change<T: 'static>(
+    /// Has the controller make a change; one at a time there, the next one's room is counted when this one's is taken.
+    async fn wish(
         self: &Rc<Self>,
         actor: Actor,
-        deadline: Instant,
-        plan: impl FnOnce(&Catalog) -> Result<(Entry, T), Fault> + 'static,
-    ) -> Result<T, ChangeFault> {
-        let core = self.clone();
-        let asking = Rc::new(());
-        let asked = Rc::downgrade(&asking);
-        // A task of its own: whoever asked may give up, but what was proposed must be seen through before the next.
-        let made = spawn_local(async move {
-            let _one = core.changes.lock().await;
-            if asked.strong_count() == 0 {
-                return Err(ChangeFault::TimedOut);
-            }
-            let (entry, made) = core.planned(plan)?;
-            core.propose(&Record {
+        patience: Duration,
+        wish: Wish,
+    ) -> Result<Answer, ChangeFault> {
+        if !self.changes() {
+            return Err(ChangeFault::NotController);
+        }
+        let (owner, answer) = oneshot::channel();
+        self.with(|inner| {
+            let ticket = Ticket(inner.tickets.insert(Owner::Wish(owner)) as u64);
+            inner.todo.push_back(Input::Wish {
+                ticket,
                 actor,
-                entry: Some(entry),
-            })
-            .await?;
-            Ok(made)
+                deadline: clock::now() + patience,
+                wish,
+            });
         });
-        let made = timeout_at(deadline, made).await;
-        drop(asking);
-        match made {
-            Ok(Ok(made)) => made,
-            Ok(Err(join)) => match join.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => Err(ChangeFault::TimedOut),
-            },
-            Err(_) => Err(ChangeFault::TimedOut),
+        match answer.await {
+            Ok(Answer::Refused(fault)) => Err(ChangeFault::Refused(fault)),
+            Ok(Answer::NotController) => Err(ChangeFault::NotController),
+            Ok(Answer::TimedOut) | Err(_) => Err(ChangeFault::TimedOut),
+            Ok(made) => Ok(made),
         }
     }
 
+    /// Whether changes are taken: before the site's own topics stand, their names and their room would be given away.
+    fn changes(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.broker.founded() && !inner.stopping
+    }
+
+    /// Only says what would be made.
     fn planned<T>(
         &self,
         plan: impl FnOnce(&Catalog) -> Result<T, Fault>,
     ) -> Result<T, ChangeFault> {
-        let inner = self.inner.borrow();
-        // Before the site's own topics stand, their names and their room would be given away.
-        if !inner.founded || inner.stopping {
+        if !self.changes() {
             return Err(ChangeFault::NotController);
         }
-        Ok(plan(&inner.catalog)?)
+        Ok(plan(self.inner.borrow().broker.catalog())?)
     }
 
     /// Makes a topic; returns when all its partitions here serve. With `validate_only`, only says what would be made.
@@ -193,13 +164,12 @@ impl Core {
         }
         let deadline = Instant::now() + patience;
         let asked = asked.clone();
-        let plan = move |catalog: &Catalog| {
-            let planned = catalog.create_topic(&asked, id)?;
-            Ok((planned.entry.clone(), planned))
+        let wish = Wish::CreateTopic { asked, id };
+        let Answer::Created(planned) = self.wish(actor, patience, wish).await? else {
+            unreachable!("a topic is created or refused");
         };
-        let planned = self.change(actor, deadline, plan).await?;
         self.served(id, deadline).await?;
-        Ok(planned)
+        Ok(*planned)
     }
 
     /// Makes a topic that a client named, with the site's defaults, if the site allows it. Returns when it serves, also
@@ -227,7 +197,7 @@ impl Core {
             .await
         {
             Err(ChangeFault::Refused(Fault::TopicExists(_))) => {
-                let id = self.inner.borrow().catalog.id_of(name);
+                let id = self.inner.borrow().broker.catalog().id_of(name);
                 match id {
                     Some(id) => self.served(id, deadline).await,
                     None => Err(ChangeFault::Refused(Fault::UnknownTopic)),
@@ -244,14 +214,9 @@ impl Core {
         topic: &TopicInfo,
         patience: Duration,
     ) -> Result<(), ChangeFault> {
-        let id = topic.id;
-        let plan = move |catalog: &Catalog| Ok((catalog.delete_topic(id)?, ()));
-        self.change(
-            actor(context, Api::DeleteTopics),
-            Instant::now() + patience,
-            plan,
-        )
-        .await
+        let actor = actor(context, Api::DeleteTopics);
+        let wish = Wish::DeleteTopic(topic.id);
+        self.wish(actor, patience, wish).await.map(drop)
     }
 
     /// Gives a topic more partitions, `count` in all; returns when they serve.
@@ -264,18 +229,22 @@ impl Core {
         validate_only: bool,
         patience: Duration,
     ) -> Result<(), ChangeFault> {
-        let (name, assignment) = (name.to_owned(), assignment.map(<[_]>::to_vec));
-        let plan = move |catalog: &Catalog| {
-            let entry = catalog.create_partitions(&name, count, assignment.as_deref())?;
-            Ok((entry, catalog.id_of(&name).ok_or(Fault::UnknownTopic)?))
+        let plan = |catalog: &Catalog| {
+            catalog.create_partitions(name, count, assignment)?;
+            catalog.id_of(name).ok_or(Fault::UnknownTopic)
         };
+        let id = self.planned(plan)?;
         if validate_only {
-            return self.planned(plan).map(|_| ());
+            return Ok(());
         }
         let deadline = Instant::now() + patience;
-        let id = self
-            .change(actor(context, Api::CreatePartitions), deadline, plan)
-            .await?;
+        let wish = Wish::CreatePartitions {
+            name: name.to_owned(),
+            count,
+            assignment: assignment.map(<[_]>::to_vec),
+        };
+        let actor = actor(context, Api::CreatePartitions);
+        self.wish(actor, patience, wish).await?;
         self.served(id, deadline).await
     }
 
@@ -288,15 +257,13 @@ impl Core {
         validate_only: bool,
         patience: Duration,
     ) -> Result<(), ChangeFault> {
+        if validate_only {
+            return self.planned(|catalog| catalog.set_configs(name, &configs).map(drop));
+        }
         let name = name.to_owned();
-        let plan = move |catalog: &Catalog| Ok((catalog.set_configs(&name, &configs)?, ()));
-        self.configure(
-            actor(context, Api::AlterConfigs),
-            plan,
-            validate_only,
-            patience,
-        )
-        .await
+        let actor = actor(context, Api::AlterConfigs);
+        let wish = Wish::SetConfigs { name, configs };
+        self.wish(actor, patience, wish).await.map(drop)
     }
 
     /// Changes some of a topic's configs.
@@ -308,39 +275,25 @@ impl Core {
         validate_only: bool,
         patience: Duration,
     ) -> Result<(), ChangeFault> {
-        let name = name.to_owned();
-        let plan = move |catalog: &Catalog| Ok((catalog.alter_configs(&name, &changes)?, ()));
-        self.configure(
-            actor(context, Api::IncrementalAlterConfigs),
-            plan,
-            validate_only,
-            patience,
-        )
-        .await
-    }
-
-    async fn configure(
-        self: &Rc<Self>,
-        actor: Actor,
-        plan: impl FnOnce(&Catalog) -> Result<(Entry, ()), Fault> + 'static,
-        validate_only: bool,
-        patience: Duration,
-    ) -> Result<(), ChangeFault> {
         if validate_only {
-            return self.planned(plan).map(|_| ());
+            return self.planned(|catalog| catalog.alter_configs(name, &changes).map(drop));
         }
-        self.change(actor, Instant::now() + patience, plan).await
+        let name = name.to_owned();
+        let actor = actor(context, Api::IncrementalAlterConfigs);
+        let wish = Wish::AlterConfigs { name, changes };
+        self.wish(actor, patience, wish).await.map(drop)
     }
 
     /// Every config of a topic.
     pub(crate) fn topic_configs(&self, name: &str) -> Option<Vec<Config>> {
         let inner = self.inner.borrow();
-        inner.catalog.configs(inner.catalog.id_of(name)?)
+        let catalog = inner.broker.catalog();
+        catalog.configs(catalog.id_of(name)?)
     }
 
     /// The broker's configs that are defaults of its topics.
     pub(crate) fn broker_configs(&self) -> Vec<Config> {
-        self.inner.borrow().catalog.broker_configs()
+        self.inner.borrow().broker.catalog().broker_configs()
     }
 
     /// Waits until every partition of a topic that lies here serves, or the topic is gone.
@@ -366,7 +319,7 @@ impl Core {
             let (id, low) = {
                 let mut inner = self.inner.borrow_mut();
                 let id = inner.pids.take();
-                let low = inner.controller && inner.pids.low();
+                let low = inner.pids.low();
                 inner.pids.drawing |= low;
                 (id, low)
             };
@@ -381,9 +334,8 @@ impl Core {
     }
 
     async fn draw_producer_ids(self: Rc<Self>) {
-        let _one = self.changes.lock().await;
-        let entry = self.inner.borrow().catalog.producer_ids();
-        let drawn = self.propose(&Record::broker(entry)).await;
+        let wish = Wish::ProducerIds(self.node_id());
+        let drawn = self.wish(Actor::broker(), PIDS_PATIENCE, wish).await;
         let mut inner = self.inner.borrow_mut();
         inner.pids.drawing = false;
         if let Err(fault) = drawn {
@@ -403,10 +355,8 @@ impl Inner {
                 .iter()
                 .filter_map(|partition| partition.replica)
                 .all(|at| {
-                    let Some(replica) = self.replicas.get(at) else {
-                        return true;
-                    };
-                    replica.machine.may_serve(crate::clock::now()) != Err(partition::Refusal::Park)
+                    let machine = self.broker.partition(at);
+                    machine.is_none_or(|it| it.may_serve(clock::now()) != Err(Refusal::Park))
                 })
         })
     }

@@ -1,4 +1,4 @@
-//! From opened disks to a node that decides: the machines as the disks left them, then what a new controller adds.
+//! From opened disks to a node that decides: the broker as the disks left it, and what the site file says to it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -7,11 +7,10 @@ use std::rc::Rc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use model::window::{PAIRS_MAX, Windows};
-use model::{Instant, SiteUuid, TopicId};
-use node::catalog::{Catalog, Declared, Rules, SnapshotFault};
-use node::coordinator::Coordinator;
-use node::sitelog::{self, Disk, Entry, HardState, Index, LogEntry, SiteLog};
+use node::broker::{self, Broker, Input};
+use node::catalog::{Declared, Rules, SnapshotFault};
+use node::controller::{self, Wanted};
+use node::sitelog::{self, Disk, HardState, Index, LogEntry};
 use node::{Outbox, coordinator};
 use site::{Keep, OnFull, Site, quota};
 use slab::Slab;
@@ -19,14 +18,15 @@ use thiserror::Error;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_local;
 
-use super::{Core, Found, Inner, Todo, admin};
+use super::{Core, Held, Inner, admin};
 use crate::clock;
 use crate::counters::Counters;
 use crate::listener::Census;
 use crate::pool::{BodyPool, POOL_BYTES};
+use crate::random;
 use crate::sessions::Sessions;
 use crate::spindle::open::{Opened, journal_on_disk};
-use crate::spindle::{After, Op, Spindle};
+use crate::spindle::{self, Spindle};
 
 /// What a node starts from.
 pub(crate) struct Start {
@@ -48,16 +48,6 @@ pub(crate) enum StartFault {
     Thread(#[from] io::Error),
 }
 
-/// What founding needs after the machines run.
-struct Founding {
-    site: SiteUuid,
-    incarnation: model::Incarnation,
-    disks: Vec<Disk>,
-    declared: Vec<Declared>,
-    /// Recovery found the site log whole: replicas that it does not name are of deleted topics.
-    whole: bool,
-}
-
 impl Core {
     /// Starts the disks' threads and every machine. The node serves when [`Core::ready`] returns.
     pub(crate) fn start(start: Start) -> Result<Rc<Self>, StartFault> {
@@ -70,40 +60,17 @@ impl Core {
         let (events, told) = mpsc::unbounded_channel();
         let meta = &disks[0].recovered;
         let me = meta.superblock.node;
-        let rules = rules(&site);
-        let catalog = match &meta.snapshot {
-            Some(snapshot) => Catalog::decode(&snapshot.bytes, me, rules)?,
-            None => Catalog::new(me, rules),
-        };
-        let founding = Founding {
-            site: meta.superblock.site,
-            incarnation: meta.superblock.incarnation,
-            disks: disks.iter().map(promised).collect(),
-            declared: declared(&site, node, &disks),
-            whole: !meta.suspect()
-                && !meta
-                    .notes
-                    .iter()
-                    .any(|note| matches!(note, store::Note::SiteHole(_))),
-        };
-        let settings = sitelog::Settings::alone(me, founding.incarnation);
-        let sitelog = SiteLog::new(settings, site_log(meta, &catalog));
-        let mut found = BTreeMap::new();
-        for (disk, opened) in disks.iter().enumerate() {
+        let site_id = meta.superblock.site;
+        let settings = settings(&site, node, &disks);
+        let found = disks.iter().enumerate().flat_map(|(disk, opened)| {
+            let rows = opened.recovered.replicas.iter();
+            rows.map(move |row| ((disk, row.id), row.part))
+        });
+        let found = found.collect();
+        let broker = Broker::new(settings, held(&disks))?;
+        for opened in &disks {
             for note in &opened.recovered.notes {
                 tracing::warn!(disk = %opened.place.path.display(), "{note}");
-            }
-            for row in &opened.recovered.replicas {
-                let mut windows = Vec::new();
-                opened.recovered.windows.encode(row.part, &mut windows);
-                found.insert(
-                    (row.id.topic, row.id.partition.0),
-                    Found {
-                        disk,
-                        row: row.clone(),
-                        windows,
-                    },
-                );
             }
         }
         let spindles = disks
@@ -111,34 +78,21 @@ impl Core {
             .enumerate()
             .map(|(at, opened)| Spindle::start(at, opened, site.clock, events.clone()))
             .collect::<io::Result<Vec<_>>>()?;
-        let settings = coordinator::Settings {
-            join_delay: std::time::Duration::from_millis(site.defaults.join_delay_ms.into()),
-            ..coordinator::Settings::default()
-        };
         let inner = Inner {
             me,
+            broker,
             spindles,
-            replicas: Slab::new(),
-            by_partition: BTreeMap::new(),
+            replicas: Held::default(),
             topics_by_name: HashMap::new(),
             topics_by_id: BTreeMap::new(),
-            sitelog,
-            catalog,
-            coordinator: Coordinator::new(settings),
-            windows: Windows::new(PAIRS_MAX),
             pids: admin::Pids::default(),
             jobs: Slab::new(),
             tickets: Slab::new(),
             payloads: super::Payloads::default(),
             todo: VecDeque::new(),
-            partition_out: Outbox::new(),
-            sitelog_out: Outbox::new(),
-            coordinator_out: Outbox::new(),
-            lease_until: Instant(0),
-            controller: false,
-            founded: false,
+            out: Outbox::new(),
             // As Kafka writes a cluster's UUID: 22 characters.
-            cluster_id: URL_SAFE_NO_PAD.encode(founding.site.0.0),
+            cluster_id: URL_SAFE_NO_PAD.encode(site_id.0.0),
             found,
             chores: super::disks::Chores::default(),
             compaction: super::compaction::Lines::default(),
@@ -159,154 +113,55 @@ impl Core {
             http: Cell::new(None),
             end: RefCell::new(None),
             end_told: Notify::new(),
-            changes: tokio::sync::Mutex::new(()),
             inner: RefCell::new(inner),
         });
         spawn_local(core.clone().listen(told));
         core.with(|inner| {
-            // Replicas that the snapshot names come first; their leaders come with the entries behind it.
-            let mut out = Outbox::new();
-            inner.catalog.replicas_here(&mut out);
-            inner.catalog_effects(&core, &mut out);
-            inner.todo.push_back(Todo::SiteLog(sitelog::Input::Start));
+            // Groups' records are stamped with the time of day.
+            inner.tell_time(&core);
+            inner.todo.push_back(Input::Start);
         });
         spawn_local(core.clone().tick());
-        spawn_local(core.clone().found(founding));
         Ok(core)
     }
+}
 
-    /// What a controller adds to the site log when it takes office: the site, itself, a new leader epoch for every
-    /// partition (R1), and the topics that the site file and the broker want.
-    async fn found(self: Rc<Self>, founding: Founding) {
-        self.controlling().await;
-        let site = self.inner.borrow().catalog.found(founding.site);
-        if let Some(entry) = site {
-            self.enter(entry).await;
-        }
-        let registered = self
-            .inner
-            .borrow()
-            .catalog
-            .register(founding.incarnation, &founding.disks);
-        if let Some(entry) = registered {
-            self.enter(entry).await;
-        }
-        let elections = self.inner.borrow().catalog.elections(None);
-        for entry in elections {
-            self.enter(entry).await;
-        }
-        for declared in &founding.declared {
-            let planned = self
-                .inner
-                .borrow()
-                .catalog
-                .reconcile(declared, admin::new_topic_id());
-            match planned {
-                Ok(Some(entry)) => self.enter(entry).await,
-                Ok(None) => {}
-                // The site file was checked against the sizes it names; this machine's disks may be smaller.
-                Err(fault) => {
-                    tracing::error!(topic = declared.name, %fault, "the site file promises what this node can't keep")
-                }
-            }
-        }
-        let offsets = self
-            .inner
-            .borrow()
-            .catalog
-            .offsets_topic(admin::new_topic_id());
-        match offsets {
-            Ok(Some(entry)) => self.enter(entry).await,
-            Ok(None) => {}
-            Err(fault) => tracing::error!(%fault, "no room for consumer groups"),
-        }
-        self.with(|inner| {
-            inner.founded = true;
-            inner.let_go_unknown(founding.whole);
-            inner.progress.notify_waiters();
-        });
-    }
-
-    async fn controlling(&self) {
-        let progress = self.inner.borrow().progress.clone();
-        loop {
-            let moved = progress.notified();
-            if self.inner.borrow().controller {
-                return;
-            }
-            moved.await;
-        }
-    }
-
-    /// Brings one of the broker's own entries into the site log, however long the disk takes.
-    async fn enter(self: &Rc<Self>, entry: Entry) {
-        while let Err(refusal) = self.propose(&sitelog::Record::broker(entry.clone())).await {
-            tracing::warn!(?refusal, "the site log took no entry of the broker's");
-            tokio::time::sleep(RETRY).await;
-        }
-    }
-
-    /// New leader epochs for partitions whose disk is back.
-    pub(super) fn lead_again(self: &Rc<Self>, partitions: Vec<(TopicId, u32)>) {
-        if partitions.is_empty() {
-            return;
-        }
-        let core = self.clone();
-        spawn_local(async move {
-            // Planned against what another change has not overtaken: a row of an older version would be passed over.
-            let _one = core.changes.lock().await;
-            let elections = core.inner.borrow().catalog.elections(None);
-            for entry in elections {
-                let Entry::Partition(topics) = entry else {
-                    continue;
-                };
-                let topics: Vec<_> = topics
-                    .into_iter()
-                    .map(|(topic, mut rows)| {
-                        rows.retain(|row| partitions.contains(&(topic, row.partition.0)));
-                        (topic, rows)
-                    })
-                    .filter(|(_, rows)| !rows.is_empty())
-                    .collect();
-                if !topics.is_empty() {
-                    core.enter(Entry::Partition(topics)).await;
-                }
-            }
-        });
+fn settings(site: &Site, node: usize, disks: &[Opened]) -> broker::Settings {
+    let meta = &disks[0].recovered.superblock;
+    let declared = declared(site, node, disks).into_iter();
+    let wanted = declared.map(|it| Wanted::Declared(it, admin::new_topic_id()));
+    broker::Settings {
+        sitelog: sitelog::Settings::alone(meta.node, meta.incarnation),
+        controller: controller::Settings {
+            voters: vec![meta.node],
+            nodes: vec![(meta.node, disks.len())],
+            digest: 0,
+            version: 1,
+            hear: sitelog::Timing::LAN.heartbeat,
+            grant_max: sitelog::Timing::LAN.lease,
+        },
+        coordinator: coordinator::Settings {
+            join_delay: std::time::Duration::from_millis(site.defaults.join_delay_ms.into()),
+            ..coordinator::Settings::default()
+        },
+        rules: rules(site),
+        wanted: wanted
+            .chain([Wanted::Offsets(admin::new_topic_id())])
+            .collect(),
+        site: meta.site,
+        boot: random::boot(),
     }
 }
 
-/// The disk takes an entry within milliseconds, or has failed; then the node ends.
-const RETRY: std::time::Duration = std::time::Duration::from_millis(500);
-
-impl Inner {
-    /// Replicas that a disk holds and the whole site log does not name: their topics were deleted, and the disk did not
-    /// hear of it before a crash. Where the log is not whole they stay.
-    fn let_go_unknown(&mut self, whole: bool) {
-        for ((topic, partition), Found { disk, row, .. }) in std::mem::take(&mut self.found) {
-            tracing::warn!(
-                ?topic,
-                partition,
-                disk,
-                whole,
-                "a replica that no topic has"
-            );
-            if whole {
-                self.spindles[disk].push(Op::PartDel { part: row.part }, After::Nothing);
-            }
-        }
-    }
-}
-
-fn site_log(meta: &store::Recovered, catalog: &Catalog) -> sitelog::Recovered {
+/// What the disks hold, in the broker's words.
+fn held(disks: &[Opened]) -> broker::Start {
+    let meta = &disks[0].recovered;
     let (term, voted_for) = meta.hard_state;
-    sitelog::Recovered {
+    let snapshot = meta.snapshot.as_ref();
+    let hole = |note: &store::Note| matches!(note, store::Note::SiteHole(_));
+    broker::Start {
         hard_state: HardState { term, voted_for },
-        snapshot: meta
-            .snapshot
-            .as_ref()
-            .map_or_else(Default::default, |it| (Index(it.index), it.term)),
-        voters: catalog.voters().cloned(),
+        snapshot: snapshot.map(|it| (Index(it.index), it.term, it.bytes.to_vec())),
         entries: meta
             .entries
             .iter()
@@ -316,6 +171,33 @@ fn site_log(meta: &store::Recovered, catalog: &Catalog) -> sitelog::Recovered {
                 bytes: entry.bytes.clone(),
             })
             .collect(),
+        whole: !meta.suspect() && !meta.notes.iter().any(hole),
+        disks: disks
+            .iter()
+            .map(|opened| broker::DiskStart {
+                disk: promised(opened),
+                out: opened.disk.is_none(),
+                found: found(&opened.recovered),
+            })
+            .collect(),
+    }
+}
+
+/// What recovery found on a disk, in the broker's words.
+pub(super) fn found(recovered: &store::Recovered) -> broker::DiskFound {
+    let replicas = recovered.replicas.iter().map(|row| {
+        let mut windows = Vec::new();
+        recovered.windows.encode(row.part, &mut windows);
+        broker::ReplicaFound {
+            id: row.id,
+            recovered: spindle::recovered(row),
+            windows,
+            hole: row.hole.is_some(),
+        }
+    });
+    broker::DiskFound {
+        suspect: recovered.suspect(),
+        replicas: replicas.collect(),
     }
 }
 

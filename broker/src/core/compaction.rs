@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use model::{Instant, Offset};
+use node::broker::ReplicaIx;
 use node::catalog::TopicSettings;
 use store::compact::{Cleaned, CompactionSettings};
 use store::{Class, ExtentInfo};
@@ -51,7 +52,7 @@ pub(super) struct State {
 struct Line {
     busy: bool,
     /// Each replica once.
-    waiting: VecDeque<usize>,
+    waiting: VecDeque<ReplicaIx>,
     totals: Totals,
 }
 
@@ -164,7 +165,7 @@ impl Inner {
         if all {
             self.compaction.due = now + LOOK_EVERY;
         }
-        for (at, replica) in &mut self.replicas {
+        for (at, replica) in self.replicas.iter_mut() {
             let state = &mut replica.compaction;
             if !state.due(now, replica.keep.quota_bytes, all) {
                 continue;
@@ -176,7 +177,10 @@ impl Inner {
                 continue;
             };
             state.grown_bytes = 0;
-            if dirty(&log.extents, replica.machine.stable_end(), state.cleaned_to) {
+            let Some(machine) = self.broker.partition(at) else {
+                continue;
+            };
+            if dirty(&log.extents, machine.stable_end(), state.cleaned_to) {
                 state.wanted = true;
                 let line = self.compaction.by_disk.entry(replica.disk).or_default();
                 line.waiting.push_back(at);
@@ -203,14 +207,16 @@ impl Inner {
             };
             let quota_bytes = replica.keep.quota_bytes;
             let state = &mut replica.compaction;
-            let (Some(settings), Some(view)) = (state.settings, spindle.view()) else {
+            let (Some(settings), Some(view), Some(machine)) =
+                (state.settings, spindle.view(), self.broker.partition(at))
+            else {
                 state.wanted = false;
                 continue;
             };
             spindle.compact(Order {
                 replica: at,
                 part: replica.part,
-                bound: replica.machine.stable_end(),
+                bound: machine.stable_end(),
                 settings: CompactionSettings {
                     dirty_ratio_min: ratio(&settings, view.bytes(replica.part), quota_bytes),
                     ..settings
@@ -267,7 +273,7 @@ impl Inner {
         let line = self.compaction.by_disk.entry(disk).or_default();
         line.busy = false;
         line.waiting.clear();
-        for (_, replica) in &mut self.replicas {
+        for (_, replica) in self.replicas.iter_mut() {
             if replica.disk == disk {
                 replica.compaction.wanted = false;
                 replica.compaction.cleaned_to = None;

@@ -1,23 +1,21 @@
 //! What the disks' threads tell, and what time brings.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use model::{Instant, PartitionIndex, TopicId, TopicPartition};
-use node::{coordinator, partition, sitelog};
+use model::Instant;
+use node::broker::{DiskIx, Input, ReplicaIx};
+use node::{partition, sitelog};
 use store::Outcome;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::replica::Keep;
-use super::{Core, Ended, Inner, Todo};
+use super::{Core, Ended, Inner};
 use crate::clock;
-use crate::spindle::{self, After, Condition, Event, PartIx};
+use crate::spindle::{self, After, Condition, Event};
 
 /// How often deadlines are looked at: a twentieth of the shortest time that a client is told, a second.
 const TICK: Duration = Duration::from_millis(50);
-/// Steps of the coordinator in one tick; it does a bounded piece of its chores in each.
-const COORDINATOR_STEPS_MAX: usize = 64;
 /// How long a replica whose disk had no room is left alone.
 const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 /// How often replicas are looked at for what time lets go.
@@ -25,7 +23,7 @@ const RETAIN_EVERY: Duration = Duration::from_secs(10);
 /// A replica is looked at sooner when it has grown by this part of its quota, or by an extent.
 const GROWN_PART: u64 = 16;
 const GROWN_BYTES_MAX: u64 = 64 << 20;
-/// How often the coordinator is told the time of day.
+/// How often the broker is told the time of day.
 const CLOCK_EVERY: Duration = Duration::from_secs(60);
 
 /// When chores are due again.
@@ -71,8 +69,8 @@ impl Inner {
                 }
             }
             Event::Snapshot { index } => {
-                self.todo
-                    .push_back(Todo::SiteLog(sitelog::Input::SnapshotDurable { index }));
+                let durable = sitelog::Input::SnapshotDurable { index };
+                self.todo.push_back(Input::SiteLog(durable));
             }
             Event::Compacted { disk, compacted } => self.compacted(disk, compacted),
             Event::Failed { disk, error, out } => self.disk_failed(core, disk, &error, out),
@@ -80,7 +78,7 @@ impl Inner {
                 disk,
                 recovered,
                 view,
-            } => self.disk_back(core, disk, &recovered, view),
+            } => self.disk_back(disk, &recovered, view),
             Event::Scrubbed { disk, verdict } => {
                 for suspect in self.spindles[disk].scrubbed(verdict) {
                     tracing::error!(
@@ -102,41 +100,40 @@ impl Inner {
     fn done(&mut self, after: After, outcome: Outcome) {
         use partition::Input as P;
         use sitelog::Input as S;
-        let todo = match (after, outcome) {
+        let input = match (after, outcome) {
             // The disk failed or was not there any more: what waits is told with the disk's failure.
             (After::Gone { replica }, _) => {
-                self.replicas.try_remove(replica);
+                self.replicas.remove(replica);
                 // Nobody waits for it to be led any more.
                 self.progress.notify_waiters();
-                return;
+                Input::Gone { replica }
             }
             (After::Durable { replica, .. }, Outcome::NoRoom) => return self.no_room(replica),
             (_, Outcome::Failed | Outcome::NoRoom | Outcome::NoReplica | Outcome::Stale) => return,
-            (After::Durable { replica, end }, _) => Todo::Partition(replica, P::Durable { end }),
+            (After::Durable { replica, end }, _) => return self.tell(replica, P::Durable { end }),
             (After::Epoch { replica, epoch }, _) => {
-                Todo::Partition(replica, P::EpochDurable { epoch })
+                return self.tell(replica, P::EpochDurable { epoch });
             }
             (After::LogStart { replica, offset }, _) => {
-                Todo::Partition(replica, P::LogStartDurable { offset })
+                return self.tell(replica, P::LogStartDurable { offset });
             }
-            (After::HardState { term }, _) => Todo::SiteLog(S::HardStateDurable { term }),
-            (After::SiteEntry { index }, _) => Todo::SiteLog(S::Durable { index }),
+            (After::HardState { term }, _) => Input::SiteLog(S::HardStateDurable { term }),
+            (After::SiteEntry { index }, _) => Input::SiteLog(S::Durable { index }),
             (After::SiteSnapshot { .. } | After::Swap | After::Clean | After::Nothing, _) => return,
         };
-        self.todo.push_back(todo);
+        self.todo.push_back(input);
     }
 
     /// The replica's disk has no room for another extent: what waits is refused, and what the log holds stands. It is
     /// tried again when a moment has passed, since retention or a person may have made room.
-    fn no_room(&mut self, at: usize) {
+    fn no_room(&mut self, at: ReplicaIx) {
         let Some(replica) = self.replicas.get_mut(at) else {
             return;
         };
         if replica.no_room_since.is_none() {
             tracing::warn!(topic = ?replica.topic, partition = replica.index, "no room for another extent");
             replica.no_room_since = Some(clock::now());
-            self.todo
-                .push_back(Todo::Partition(at, partition::Input::DiskFailed));
+            self.todo.push_back(Input::NoRoom { replica: at });
         }
     }
 
@@ -144,140 +141,39 @@ impl Inner {
         tracing::error!(disk = %self.spindles[disk].path.display(), error, out, "disk failed");
         self.spindles[disk].failed(out);
         self.compaction_failed(disk);
-        for (at, replica) in &self.replicas {
-            if replica.disk == disk {
-                self.todo
-                    .push_back(Todo::Partition(at, partition::Input::DiskFailed));
-            }
-        }
         if disk == 0 {
             core.end(Ended::MetaDisk(error.to_owned()));
         }
+        self.todo.push_back(Input::DiskFailed { disk: ix(disk) });
     }
 
     fn disk_back(
         &mut self,
-        core: &Rc<Core>,
         disk: usize,
         recovered: &store::Recovered,
         view: std::sync::Arc<store::View<store::LinuxIo>>,
     ) {
         tracing::info!(disk = %self.spindles[disk].path.display(), groups = recovered.groups, "disk recovered");
         self.spindles[disk].back(recovered, view);
-        let mut again = Vec::new();
         for row in &recovered.replicas {
-            let key = (row.id.topic, row.id.partition.0);
-            let Some(at) = self
-                .by_partition
-                .get(&key)
-                .copied()
-                .filter(|at| self.replicas[*at].part == row.part)
-            else {
-                // Deleted while the disk was away: its PART_DEL never got there.
-                self.spindles[disk].push(spindle::Op::PartDel { part: row.part }, After::Nothing);
-                continue;
-            };
-            if self.replicas[at].hole {
-                continue;
+            let held = self.broker.replica_of(row.id);
+            match held.and_then(|at| self.replicas.get_mut(at)) {
+                // Its number is what the disk says: a later one may not have reached it.
+                Some(replica) if replica.disk == disk => replica.part = row.part,
+                _ => drop(self.found.insert((disk, row.id), row.part)),
             }
-            if row.hole.is_some() {
-                self.replicas[at].hole = true;
-                tracing::error!(
-                    topic = ?row.id.topic, partition = row.id.partition.0,
-                    "part of this replica was lost with the journal: it is not served until `howdah recover DISK --accept`"
-                );
-                continue;
-            }
-            self.restore_windows(at, row, &recovered.windows);
-            // The disk was opened anew and has forgotten what it may keep.
-            if let Some(settings) = self.catalog.settings(row.id.topic) {
-                self.configure_replica(at, &settings);
-            }
-            self.todo.push_back(Todo::Partition(
-                at,
-                partition::Input::DiskBack(Box::new(spindle::recovered(row))),
-            ));
-            again.push(key);
         }
-        again.extend(self.make_missing(disk, recovered));
-        core.lead_again(again);
-    }
-
-    /// Replicas that the site log placed on the disk while it was away: their PART_NEW never got there.
-    fn make_missing(&mut self, disk: usize, recovered: &store::Recovered) -> Vec<(TopicId, u32)> {
-        let found: BTreeSet<PartIx> = recovered.replicas.iter().map(|row| row.part).collect();
-        let missing: Vec<usize> = self
-            .replicas
-            .iter()
-            .filter(|(_, it)| it.disk == disk && !it.hole && !found.contains(&it.part))
-            .map(|(at, _)| at)
-            // One that was let go has no topic any more.
-            .filter(|at| self.by_partition.values().any(|it| it == at))
-            .collect();
-        let mut made = Vec::new();
-        for at in missing {
-            let spindle = &self.spindles[disk];
-            let replica = &mut self.replicas[at];
-            let key = (replica.topic, replica.index);
-            if recovered.suspect() {
-                tracing::error!(topic = ?key.0, partition = key.1, "the disk lost this replica with part of its journal");
-                replica.hole = true;
-                continue;
-            }
-            // What was ever durable of it would have come back. But a PART_NEW pushed a moment ago may be on its way.
-            spindle.push(spindle::Op::PartDel { part: replica.part }, After::Nothing);
-            replica.part = spindle.next_part();
-            let id = TopicPartition {
-                topic: key.0,
-                partition: PartitionIndex(key.1),
-            };
-            let part = replica.part;
-            spindle.push(spindle::Op::PartNew { part, id }, After::Nothing);
-            self.windows.remove(Self::window_of(at));
-            if let Some(settings) = self.catalog.settings(key.0) {
-                self.configure_replica(at, &settings);
-            }
-            self.todo.push_back(Todo::Partition(
-                at,
-                partition::Input::DiskBack(Box::new(super::apply::nothing())),
-            ));
-            made.push(key);
-        }
-        made
-    }
-
-    /// Puts the producers that the disk found in place of what was known of the replica's.
-    pub(super) fn restore_windows(
-        &mut self,
-        at: usize,
-        row: &store::Replica,
-        found: &model::window::Windows,
-    ) {
-        let mut bytes = Vec::new();
-        found.encode(row.part, &mut bytes);
-        // What `encode` wrote `decode` takes: both are ours.
-        self.windows
-            .decode(Self::window_of(at), row.high_watermark, &bytes)
-            .expect("windows that were just encoded");
+        let found = super::boot::found(recovered);
+        let disk = ix(disk);
+        self.todo.push_back(Input::DiskBack { disk, found });
     }
 
     fn tick(&mut self, core: &Rc<Core>) {
         let now = clock::now();
-        for (at, replica) in &mut self.replicas {
-            if replica.machine.deadline().is_some_and(|due| due <= now) {
-                self.todo
-                    .push_back(Todo::Partition(at, partition::Input::Tick));
-            }
-        }
-        self.todo.push_back(Todo::SiteLog(sitelog::Input::Tick));
-        if self.coordinator.deadline().is_some_and(|due| due <= now) {
-            self.coordinate(core, now);
-        }
+        self.todo.push_back(Input::Tick);
         if self.chores.clock <= now {
             self.chores.clock = now + CLOCK_EVERY;
-            let trusted = core.trusted_now();
-            self.todo
-                .push_back(Todo::Coordinator(coordinator::Input::Clock { trusted }));
+            self.tell_time(core);
         }
         let all = self.chores.retain <= now;
         if all {
@@ -285,47 +181,38 @@ impl Inner {
         }
         self.compact(now);
         self.retain(core, all);
-        self.try_room(core, now);
+        self.try_room(now);
     }
 
-    fn coordinate(&mut self, core: &Rc<Core>, now: Instant) {
-        for _ in 0..COORDINATOR_STEPS_MAX {
-            if self.coordinator.deadline().is_none_or(|due| due > now) {
-                return;
-            }
-            self.step_coordinator(core, now, coordinator::Input::Tick);
-        }
+    /// Tells the broker the time of day.
+    pub(super) fn tell_time(&mut self, core: &Core) {
+        let (wall, trusted) = match core.trusted_now() {
+            Some(wall) => (wall, true),
+            None => (clock::wall(), false),
+        };
+        self.todo.push_back(Input::Clock { wall, trusted });
     }
 
     /// Gives replicas whose disk had no room another try.
-    fn try_room(&mut self, core: &Rc<Core>, now: Instant) {
-        let mut again = Vec::new();
-        for (at, replica) in &mut self.replicas {
+    fn try_room(&mut self, now: Instant) {
+        for (at, replica) in self.replicas.iter_mut() {
             let due = replica
                 .no_room_since
                 .is_some_and(|since| now.since(since) >= NO_ROOM_PAUSE);
-            if !due || self.spindles[replica.disk].condition() != Condition::Serving {
-                continue;
+            let spindle = &self.spindles[replica.disk];
+            if due && spindle.condition() == Condition::Serving {
+                replica.no_room_since = None;
+                spindle.push(spindle::Op::Resume { part: replica.part }, After::Nothing);
+                self.todo.push_back(Input::Room { replica: at });
             }
-            replica.no_room_since = None;
-            let machine = &replica.machine;
-            self.windows
-                .truncate(Self::window_of(at), machine.durable());
-            self.spindles[replica.disk]
-                .push(spindle::Op::Resume { part: replica.part }, After::Nothing);
-            let held = Box::new(machine.held());
-            self.todo
-                .push_back(Todo::Partition(at, partition::Input::DiskBack(held)));
-            again.push((replica.topic, replica.index));
         }
-        core.lead_again(again);
     }
 
     /// Lets go of what retention does not keep (R10: the leader's word), and says which replicas are at their quota: of
     /// all replicas, or only of those that have grown.
     fn retain(&mut self, core: &Core, all: bool) {
         let mut trusted = None;
-        for (at, replica) in &mut self.replicas {
+        for (at, replica) in self.replicas.iter_mut() {
             let Keep {
                 mut retention,
                 quota_bytes,
@@ -346,21 +233,28 @@ impl Inner {
                 retention.bytes = -1;
             }
             let trusted = *trusted.get_or_insert_with(|| core.trusted_now());
-            if let Some(offset) = store::retain(
-                &log.extents,
-                retention,
-                trusted,
-                replica.machine.stable_end(),
-            ) {
-                self.todo
-                    .push_back(Todo::Partition(at, partition::Input::Retain { offset }));
+            let Some(machine) = self.broker.partition(at) else {
+                continue;
+            };
+            let keep = store::retain(&log.extents, retention, trusted, machine.stable_end());
+            if let Some(offset) = keep {
+                self.todo.push_back(Input::Partition {
+                    replica: at,
+                    input: partition::Input::Retain { offset },
+                });
             }
             let full = bytes >= quota_bytes;
             if full != replica.full {
                 replica.full = full;
-                self.todo
-                    .push_back(Todo::Partition(at, partition::Input::Quota { full }));
+                self.todo.push_back(Input::Partition {
+                    replica: at,
+                    input: partition::Input::Quota { full },
+                });
             }
         }
     }
+}
+
+fn ix(disk: usize) -> DiskIx {
+    DiskIx(u8::try_from(disk).expect("a node has at most twelve disks"))
 }

@@ -1,34 +1,26 @@
-//! The group coordinator's hands: its batches on their way to the internal partitions, its answers on their way back,
-//! and an internal partition's log read when it is led anew.
+//! Requests on their way to the group coordinator, and an internal partition's log read for it when it is led anew.
 //!
-//! The coordinator decides on records in Kafka's format and never sees a log; here they become batches of
-//! `__consumer_offsets`, appended like any other.
+//! The coordinator decides on records in Kafka's format and never sees a log.
 
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use model::batch::{Codec, HEADER_BYTES, Header};
-use model::record::{Builder, Pair, Producer, Records};
-use model::{Instant, LeaderEpoch, NodeId, Offset, WallMs, codec};
+use model::batch::{HEADER_BYTES, Header};
+use model::record::Records;
+use model::{LeaderEpoch, NodeId, Offset, codec};
 use node::Ticket;
+use node::broker::{Input, ReplicaIx};
 use node::catalog::OFFSETS_TOPIC;
-use node::coordinator::{
-    AppendFailure, AppendId, Effect, GROUP_PARTITIONS, Input, Record, partition_of,
-};
+use node::coordinator::{GROUP_PARTITIONS, partition_of};
 use node::group::{GroupError, GroupReply, GroupRequest};
-use node::partition::{self, Acks, Origin, Outcome, Produce, Refusal};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::sleep;
 
 use super::queries::Span;
-use super::{Core, Inner, Owner, Todo};
-use crate::clock;
+use super::{Core, Owner};
 use crate::spindle::Located;
 
-/// Kafka's `offsets.commit.timeout.ms`: how long a record of groups waits for replicas.
-const COMMIT_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of a log that are read before others have their turn on the core thread.
 const LOAD_BYTES: u64 = 1 << 20;
 /// Records of one batch, decompressed. Ours are never compressed and at most 1 MiB; those of a batch that Kafka's tools
@@ -46,10 +38,10 @@ impl Core {
         let (told, answer) = oneshot::channel();
         self.with(|inner| {
             let ticket = Ticket(inner.tickets.insert(Owner::Group(told)) as u64);
-            inner.todo.push_back(Todo::Coordinator(Input::Request {
+            inner.todo.push_back(Input::Group {
                 ticket,
                 request: Box::new(request),
-            }));
+            });
         });
         async move {
             // Every ticket is answered; only the end of the core drops one.
@@ -71,7 +63,7 @@ impl Core {
     /// Reads an internal partition that this node leads since `epoch`, and tells its coordinator.
     pub(super) fn load_internal(
         self: &Rc<Self>,
-        replica: usize,
+        replica: ReplicaIx,
         internal: u32,
         epoch: LeaderEpoch,
     ) {
@@ -88,120 +80,10 @@ impl Core {
     }
 }
 
-impl Inner {
-    pub(super) fn coordinator_effect(&mut self, core: &Rc<Core>, now: Instant, effect: Effect) {
-        match effect {
-            Effect::Append {
-                partition,
-                epoch,
-                append,
-                records,
-            } => {
-                self.append_records(core, now, (partition, epoch), append, &records);
-            }
-            Effect::Reply { ticket, reply } => match self.tickets.try_remove(ticket.0 as usize) {
-                // Whoever asked may have gone away with its connection.
-                Some(Owner::Group(task)) => drop(task.send(reply)),
-                _ => unreachable!("the coordinator answers what it was asked, once"),
-            },
-        }
-    }
-
-    fn append_records(
-        &mut self,
-        core: &Rc<Core>,
-        now: Instant,
-        (internal, epoch): (u32, LeaderEpoch),
-        append: AppendId,
-        records: &[Record],
-    ) {
-        let leads = |at: &usize| {
-            let machine = &self.replicas[*at].machine;
-            machine.epoch() == epoch && machine.leading_since().is_some()
-        };
-        let Some(at) = self.internal_replica(internal).filter(leads) else {
-            let failure = AppendFailure::NotLeader;
-            self.todo.push_back(Todo::Coordinator(Input::AppendFailed {
-                partition: internal,
-                append,
-                failure,
-            }));
-            return;
-        };
-        let time = clock::wall();
-        let batch = batch_of(records, time);
-        let ticket = Ticket(self.tickets.insert(Owner::Coordinator { internal, append }) as u64);
-        let produce = Produce {
-            ticket,
-            origin: Origin::Coordinator,
-            acks: Acks::All,
-            timeout: COMMIT_WAIT,
-            last_offset_delta: i32::try_from(records.len()).expect("a batch is at most 1 MiB") - 1,
-            bytes: u32::try_from(batch.len()).expect("a batch is at most 1 MiB"),
-            claim: None,
-            max_ts: time,
-            attributes: 0,
-        };
-        self.payloads.insert(ticket, batch);
-        // At once and not in line: what stands there may begin another epoch.
-        self.step_partition(core, now, at, partition::Input::Produce(produce));
-    }
-
-    fn internal_replica(&self, internal: u32) -> Option<usize> {
-        let topic = self.topics_by_name.get(OFFSETS_TOPIC)?;
-        topic.partitions.get(internal as usize)?.replica
-    }
-
-    /// A batch of the coordinator's has its place in the log.
-    pub(super) fn placed(&mut self, ticket: Ticket, base_offset: Offset) {
-        if let Some(Owner::Coordinator { internal, append }) = self.tickets.get(ticket.0 as usize) {
-            let input = Input::Appended {
-                partition: *internal,
-                append: *append,
-                base_offset,
-            };
-            self.todo.push_back(Todo::Coordinator(input));
-        }
-    }
-}
-
-/// What the coordinator is told of a batch's outcome; nothing of one that is stored, which the high watermark says.
-pub(super) fn append_outcome(internal: u32, append: AppendId, outcome: &Outcome) -> Option<Input> {
-    let failure = match outcome {
-        Outcome::Stored { .. } => return None,
-        Outcome::Refused(Refusal::NotLeader { .. } | Refusal::DiskFailed) => {
-            AppendFailure::NotLeader
-        }
-        Outcome::Refused(_) => AppendFailure::Unavailable,
-        Outcome::Deleted { .. } => unreachable!("a produce deletes nothing"),
-    };
-    Some(Input::AppendFailed {
-        partition: internal,
-        append,
-        failure,
-    })
-}
-
-fn batch_of(records: &[Record], WallMs(time): WallMs) -> Bytes {
-    let mut builder = Builder::default();
-    for record in records {
-        builder.push(
-            time,
-            Some(&record.key),
-            record.value.as_deref(),
-            std::iter::empty::<Pair<'_>>(),
-        );
-    }
-    let batch = builder
-        .finish(Codec::None, Producer::NONE)
-        .expect("nothing is compressed");
-    batch.into()
-}
-
 /// An internal partition's log on its way to its coordinator.
 struct Load {
     core: Rc<Core>,
-    replica: usize,
+    replica: ReplicaIx,
     internal: u32,
     epoch: LeaderEpoch,
     /// All below was told.
@@ -276,11 +158,8 @@ impl Load {
             epoch,
             ..
         } = *self;
-        self.core.with(|inner| {
-            inner
-                .todo
-                .push_back(Todo::Coordinator(Input::Loaded { partition, epoch }))
-        });
+        self.core
+            .with(|inner| inner.todo.push_back(Input::Loaded { partition, epoch }));
         Ok(())
     }
 
@@ -301,7 +180,7 @@ impl Load {
     /// The epoch's start, the log's and the high watermark, while the partition is led in this epoch.
     fn standing(&self) -> Option<(Offset, Offset, Offset)> {
         let inner = self.core.inner.borrow();
-        let machine = &inner.replicas.get(self.replica)?.machine;
+        let machine = inner.broker.partition(self.replica)?;
         let start = machine
             .leading_since()
             .filter(|_| machine.epoch() == self.epoch)?;
@@ -312,13 +191,13 @@ impl Load {
         let (partition, epoch, from) = (self.internal, self.epoch, self.from);
         let mut inputs = Vec::new();
         let end = read_batches(bytes, from, |offset, key, value| {
-            inputs.push(Todo::Coordinator(Input::Record {
+            inputs.push(Input::Record {
                 partition,
                 epoch,
                 offset,
                 key,
                 value,
-            }));
+            });
         })?;
         self.core.with(|inner| inner.todo.extend(inputs));
         self.from = end;
@@ -362,6 +241,12 @@ fn read_batches(
 
 #[cfg(test)]
 mod tests {
+    use model::WallMs;
+    use model::batch::Codec;
+    use model::record::{Builder, Pair, Producer};
+    use node::broker::batch_of;
+    use node::coordinator::Record;
+
     use super::*;
 
     fn record(key: &str, value: Option<&str>) -> Record {
@@ -380,7 +265,7 @@ mod tests {
     }
 
     fn stamped(records: &[Record], base_offset: i64) -> Vec<u8> {
-        let mut batch = batch_of(records, WallMs(7)).to_vec();
+        let mut batch = batch_of(records, WallMs(7));
         model::batch::stamp(&mut batch, Offset(base_offset), LeaderEpoch(3));
         batch
     }
@@ -444,37 +329,5 @@ mod tests {
             assert!(end.is_err(), "byte {at}: {told:?}");
         }
         assert!(read(&good[..good.len() - 1], 0).1.is_err(), "cut");
-    }
-
-    #[test]
-    fn every_refusal_is_told_to_the_coordinator() {
-        let stored = Outcome::Stored {
-            base_offset: Offset(1),
-            log_start: Offset(0),
-            timestamp: WallMs(0),
-        };
-        assert!(append_outcome(3, AppendId(9), &stored).is_none());
-        let failure = |refusal| match append_outcome(3, AppendId(9), &Outcome::Refused(refusal)) {
-            Some(Input::AppendFailed {
-                partition: 3,
-                append: AppendId(9),
-                failure,
-            }) => failure,
-            other => panic!("{other:?}"),
-        };
-        let gone = Refusal::NotLeader {
-            leader: None,
-            epoch: LeaderEpoch(2),
-        };
-        assert_eq!(failure(gone), AppendFailure::NotLeader);
-        assert_eq!(failure(Refusal::DiskFailed), AppendFailure::NotLeader);
-        for refusal in [
-            Refusal::TimedOut,
-            Refusal::NotEnoughReplicas,
-            Refusal::NotEnoughReplicasAfterAppend,
-            Refusal::Crowded,
-        ] {
-            assert_eq!(failure(refusal), AppendFailure::Unavailable);
-        }
     }
 }

@@ -16,7 +16,7 @@ const CROWDED_PAUSE: Duration = Duration::from_millis(5);
 pub(crate) enum Ended {
     /// The site log can't be written any more: a restart replays the disk.
     MetaDisk(String),
-    /// An entry of the site log that this release does not know and must.
+    /// The site log can't go on here: an entry that this release does not know and must, or another node's word.
     SiteLog(String),
 }
 
@@ -54,9 +54,9 @@ impl Core {
         if inner.stopping {
             reasons.push("stopping".to_owned());
         }
-        if !inner.controller {
+        if !inner.broker.sitelog().is_controller() {
             reasons.push("the site log has no controller yet".to_owned());
-        } else if !inner.founded {
+        } else if !inner.broker.founded() {
             reasons.push("the site's topics are being prepared".to_owned());
         }
         for place in &self.away {
@@ -83,16 +83,20 @@ impl Core {
         let waiting = inner
             .replicas
             .iter()
-            .filter(|(_, replica)| {
-                replica.machine.leading_since().is_none()
-                    && !replica.hole
+            .filter(|(at, replica)| {
+                !inner.leads(*at)
+                    && !inner.broker.has_hole(*at)
                     && inner.spindles[replica.disk].condition() == Condition::Serving
             })
             .count();
         if waiting > 0 {
             reasons.push(format!("{waiting} partitions are not led yet"));
         }
-        let holes = inner.replicas.iter().filter(|(_, it)| it.hole).count();
+        let holes = inner
+            .replicas
+            .iter()
+            .filter(|(at, _)| inner.broker.has_hole(*at))
+            .count();
         if holes > 0 {
             reasons.push(format!(
                 "{holes} partitions lost part of their log with a journal: see `howdah recover`"
@@ -120,10 +124,10 @@ impl Core {
 
     fn serving(&self) -> bool {
         let inner = self.inner.borrow();
-        inner.founded
-            && inner.replicas.iter().all(|(_, replica)| {
-                replica.machine.leading_since().is_some()
-                    || replica.hole
+        inner.broker.founded()
+            && inner.replicas.iter().all(|(at, replica)| {
+                inner.leads(at)
+                    || inner.broker.has_hole(at)
                     || inner.spindles[replica.disk].condition() != Condition::Serving
             })
     }

@@ -1,61 +1,167 @@
-//! Steps the machines and performs their effects, in order.
+//! Tells the broker its facts and performs its effects, in order.
 
 use std::rc::Rc;
 
-use model::Instant;
-use model::window::PartIx;
+use model::TopicPartition;
+use node::Ticket;
+use node::broker::{DiskIx, Effect, End, Event, Input, ReplicaIx, is_own};
 use node::partition::{self, Outcome};
-use node::{Ticket, coordinator, sitelog};
+use node::sitelog;
 
-use super::{Core, Inner, Owner, Todo};
+use super::replica::Replica;
+use super::{Core, Ended, Inner, Owner};
 use crate::clock;
 use crate::spindle::{After, Append, Op};
 
 impl Inner {
-    /// Tells a partition's machine a fact, now.
-    pub(super) fn step(&mut self, replica: usize, input: partition::Input) {
-        self.todo.push_back(Todo::Partition(replica, input));
+    /// Tells a partition's machine a fact, when those before it are done.
+    pub(super) fn tell(&mut self, replica: ReplicaIx, input: partition::Input) {
+        self.todo.push_back(Input::Partition { replica, input });
+    }
+
+    /// Whether a replica leads its partition.
+    pub(super) fn leads(&self, replica: ReplicaIx) -> bool {
+        let machine = self.broker.partition(replica);
+        machine.is_some_and(|machine| machine.leading_since().is_some())
     }
 
     /// Works until no fact waits.
     pub(super) fn perform(&mut self, core: &Rc<Core>) {
         let now = clock::now();
-        while let Some(todo) = self.todo.pop_front() {
-            match todo {
-                Todo::Partition(replica, input) => self.step_partition(core, now, replica, input),
-                Todo::SiteLog(input) => self.step_sitelog(core, now, input),
-                Todo::Coordinator(input) => self.step_coordinator(core, now, input),
+        let mut out = std::mem::take(&mut self.out);
+        while let Some(input) = self.todo.pop_front() {
+            self.broker.step(now, input, &mut out);
+            for effect in out.drain() {
+                self.effect(core, effect);
             }
         }
+        self.out = out;
         for spindle in &self.spindles {
             spindle.flush();
         }
     }
 
-    pub(super) fn step_partition(
-        &mut self,
-        core: &Rc<Core>,
-        now: Instant,
-        at: usize,
-        input: partition::Input,
-    ) {
-        // The replica may have been deleted while the fact stood in line.
+    fn effect(&mut self, core: &Rc<Core>, effect: Effect) {
+        match effect {
+            Effect::Partition { replica, effect } => self.partition_effect(core, replica, effect),
+            Effect::Hold {
+                replica,
+                id,
+                disk,
+                new,
+            } => self.hold(replica, id, disk, new),
+            Effect::Configure { replica, settings } => self.configure(replica, &settings),
+            Effect::LetGo { replica } => self.let_go(replica),
+            Effect::Forget { disk, id } => {
+                let disk = usize::from(disk.0);
+                if let Some(part) = self.found.remove(&(disk, id)) {
+                    self.spindles[disk].push(Op::PartDel { part }, After::Nothing);
+                }
+            }
+            Effect::Batch { ticket, bytes } => self.payloads.insert(ticket, bytes.into()),
+            Effect::SiteLog(effect) => self.sitelog_effect(effect),
+            Effect::Snapshot { index, term, bytes } => self.spindles[0].push(
+                Op::SiteSnapshot {
+                    index: index.0,
+                    term,
+                    bytes: bytes.into(),
+                },
+                After::SiteSnapshot { index },
+            ),
+            Effect::Load {
+                replica,
+                partition,
+                epoch,
+            } => core.load_internal(replica, partition, epoch),
+            Effect::Group { ticket, reply } => match self.tickets.try_remove(ticket.0 as usize) {
+                // Whoever asked may have gone away with its connection.
+                Some(Owner::Group(task)) => drop(task.send(reply)),
+                _ => unreachable!("the coordinator answers what it was asked, once"),
+            },
+            Effect::Answer { ticket, answer } => match self.tickets.try_remove(ticket.0 as usize) {
+                Some(Owner::Wish(task)) => drop(task.send(answer)),
+                _ => unreachable!("a wish is answered once"),
+            },
+            Effect::Topic(id) => {
+                self.publish(id);
+                self.progress.notify_waiters();
+            }
+            Effect::TopicGone { id, name } => {
+                self.topics_by_id.remove(&id);
+                self.topics_by_name.remove(name.as_str());
+                self.progress.notify_waiters();
+            }
+            Effect::Pids { first } => {
+                self.pids.drawn(first);
+                self.progress.notify_waiters();
+            }
+            Effect::Event(event) => self.log(core, &event),
+            Effect::End(End::MetaDisk) => core.end(Ended::MetaDisk("a write failed".to_owned())),
+            Effect::End(End::SiteLog(fault)) => {
+                tracing::error!(fault, "site log");
+                core.end(Ended::SiteLog(fault));
+            }
+            Effect::End(End::Halt(why)) => core.end(Ended::SiteLog(format!("{why:?}"))),
+            Effect::Ask { .. } | Effect::Say { .. } => {
+                unreachable!("a site of one has no peers, and the start refuses all others")
+            }
+        }
+    }
+
+    fn log(&self, core: &Rc<Core>, event: &Event) {
+        let path = |disk: &DiskIx| self.spindles[usize::from(disk.0)].path.display();
+        match event {
+            Event::Controller(event) => tracing::debug!(?event, "controller"),
+            Event::Hole { id, disk } => tracing::error!(
+                topic = %id.topic, partition = id.partition.0, disk = %path(disk),
+                "part of this replica was lost with the journal: it is not served until `howdah recover DISK --accept`"
+            ),
+            Event::Unknown { id, disk, freed } => tracing::warn!(
+                topic = %id.topic, partition = id.partition.0, disk = %path(disk), freed,
+                "a replica that no topic has"
+            ),
+            Event::NoDisk { id, .. } => tracing::warn!(
+                topic = %id.topic, partition = id.partition.0, node = core.node_name(),
+                "its disk is not here: nobody leads it"
+            ),
+        }
+    }
+
+    /// A replica lies on a disk of this node from now on.
+    fn hold(&mut self, at: ReplicaIx, id: TopicPartition, disk: DiskIx, new: bool) {
+        let disk = usize::from(disk.0);
+        let spindle = &self.spindles[disk];
+        if let Some(replica) = self.replicas.get_mut(at) {
+            // Its disk came back without it; but a PART_NEW pushed a moment ago may be on its way.
+            spindle.push(Op::PartDel { part: replica.part }, After::Nothing);
+            replica.part = spindle.next_part();
+            let part = replica.part;
+            return spindle.push(Op::PartNew { part, id }, After::Nothing);
+        }
+        let found = self.found.remove(&(disk, id)).filter(|_| !new);
+        let part = found.unwrap_or_else(|| spindle.next_part());
+        if new {
+            spindle.push(Op::PartNew { part, id }, After::Nothing);
+        }
+        let replica = Replica::new(id.topic, id.partition.0, disk, part);
+        self.replicas.put(at, replica);
+    }
+
+    fn let_go(&mut self, at: ReplicaIx) {
+        if let Some(replica) = self.replicas.get(at) {
+            self.spindles[replica.disk].push(
+                Op::PartDel { part: replica.part },
+                After::Gone { replica: at },
+            );
+        }
+    }
+
+    fn partition_effect(&mut self, core: &Rc<Core>, at: ReplicaIx, effect: partition::Effect) {
         let Some(replica) = self.replicas.get_mut(at) else {
             return;
         };
-        let mut out = std::mem::take(&mut self.partition_out);
-        replica
-            .machine
-            .step(now, input, &mut self.windows, &mut out);
-        for effect in out.drain() {
-            self.partition_effect(core, at, effect);
-        }
-        self.partition_out = out;
-    }
-
-    fn partition_effect(&mut self, core: &Rc<Core>, at: usize, effect: partition::Effect) {
-        let replica = &mut self.replicas[at];
         let spindle = &self.spindles[replica.disk];
+        let part = replica.part;
         match effect {
             partition::Effect::Append {
                 ticket,
@@ -65,18 +171,17 @@ impl Inner {
             } => {
                 let batch = self
                     .payloads
-                    .remove(&ticket)
+                    .remove(ticket)
                     .expect("the machine appends what it was given");
                 replica.appended(batch.len());
                 let header = model::batch::Header::read(&batch).expect("checked");
                 let end = base_offset.plus(i64::from(header.last_offset_delta) + 1);
-                let owner = self.tickets.get(ticket.0 as usize);
-                if matches!(owner, Some(Owner::Produce { .. })) {
+                if !is_own(ticket) {
                     core.counters.accepted(&header);
                 }
                 spindle.push(
                     Op::Append(Append {
-                        part: replica.part,
+                        part,
                         base_offset,
                         leader_epoch,
                         hw: high_watermark,
@@ -86,7 +191,6 @@ impl Inner {
                     }),
                     After::Durable { replica: at, end },
                 );
-                self.placed(ticket, base_offset);
             }
             partition::Effect::Epoch {
                 epoch,
@@ -94,61 +198,30 @@ impl Inner {
                 unclean,
             } => spindle.push(
                 Op::Epoch {
-                    part: replica.part,
+                    part,
                     epoch,
                     start,
                     unclean,
                 },
                 After::Epoch { replica: at, epoch },
             ),
-            partition::Effect::LogStart { offset } => {
-                spindle.push(
-                    Op::LogStart {
-                        part: replica.part,
-                        offset,
-                    },
-                    After::LogStart {
-                        replica: at,
-                        offset,
-                    },
-                );
-            }
+            partition::Effect::LogStart { offset } => spindle.push(
+                Op::LogStart { part, offset },
+                After::LogStart {
+                    replica: at,
+                    offset,
+                },
+            ),
             // The batch stays under its ticket until the machine appends or refuses it.
             partition::Effect::Park { .. } => {}
             partition::Effect::Reply { ticket, outcome } => {
                 let log_append_time = replica.log_append_time;
                 self.settle(ticket, &outcome, log_append_time);
             }
-            partition::Effect::HighWatermark { high_watermark } => {
-                replica.wake();
-                if let Some(internal) = replica.internal {
-                    self.todo
-                        .push_back(Todo::Coordinator(coordinator::Input::Committed {
-                            partition: internal,
-                            end: high_watermark,
-                        }));
-                }
-            }
-            partition::Effect::Leading { epoch } => {
+            partition::Effect::HighWatermark { .. } | partition::Effect::Resigned => replica.wake(),
+            partition::Effect::Leading { .. } => {
                 replica.wake();
                 self.progress.notify_waiters();
-                if let Some(internal) = replica.internal {
-                    core.load_internal(at, internal, epoch);
-                    self.todo
-                        .push_back(Todo::Coordinator(coordinator::Input::Elected {
-                            partition: internal,
-                            epoch,
-                        }));
-                }
-            }
-            partition::Effect::Resigned => {
-                replica.wake();
-                if let Some(internal) = replica.internal {
-                    self.todo
-                        .push_back(Todo::Coordinator(coordinator::Input::Resigned {
-                            partition: internal,
-                        }));
-                }
             }
             // Only who speaks to other brokers asks a leader, or has followers: this shell does not yet.
             partition::Effect::Copy { .. }
@@ -157,9 +230,10 @@ impl Inner {
             | partition::Effect::CopyRefused { .. } => {
                 unreachable!("nothing was copied from a leader")
             }
-            partition::Effect::AlterIsr { .. }
-            | partition::Effect::SlowDisk { .. }
-            | partition::Effect::Level { .. } => {}
+            partition::Effect::AlterIsr { .. } | partition::Effect::Level { .. } => {
+                unreachable!("the broker's own")
+            }
+            partition::Effect::SlowDisk { .. } => {}
             partition::Effect::Halted {
                 end,
                 high_watermark,
@@ -175,7 +249,10 @@ impl Inner {
 
     /// Gives a ticket's owner its outcome.
     pub(super) fn settle(&mut self, ticket: Ticket, outcome: &Outcome, log_append_time: bool) {
-        self.payloads.remove(&ticket);
+        self.payloads.remove(ticket);
+        if is_own(ticket) {
+            return;
+        }
         let Some(owner) = self.tickets.try_remove(ticket.0 as usize) else {
             return;
         };
@@ -185,27 +262,13 @@ impl Inner {
                     self.jobs.remove(job);
                 }
             }
-            Owner::Coordinator { internal, append } => {
-                self.todo.extend(
-                    super::groups::append_outcome(internal, append, outcome).map(Todo::Coordinator),
-                );
-            }
             // Whoever asked may have gone away with its connection.
             Owner::Task(task) => drop(task.send(*outcome)),
-            Owner::Entry(_) | Owner::Group(_) => unreachable!("a partition answers neither"),
+            Owner::Wish(_) | Owner::Group(_) => unreachable!("a partition answers neither"),
         }
     }
 
-    fn step_sitelog(&mut self, core: &Rc<Core>, now: Instant, input: sitelog::Input) {
-        let mut out = std::mem::take(&mut self.sitelog_out);
-        self.sitelog.step(now, input, &mut out);
-        for effect in out.drain() {
-            self.sitelog_effect(core, effect);
-        }
-        self.sitelog_out = out;
-    }
-
-    fn sitelog_effect(&mut self, core: &Rc<Core>, effect: sitelog::Effect) {
+    fn sitelog_effect(&mut self, effect: sitelog::Effect) {
         let meta = &self.spindles[0];
         match effect {
             sitelog::Effect::HardState(state) => meta.push(
@@ -223,74 +286,9 @@ impl Inner {
                 },
                 After::SiteEntry { index: entry.index },
             ),
-            sitelog::Effect::Apply {
-                index,
-                bytes,
-                ticket,
-                ..
-            } => {
-                self.apply(core, index, &bytes);
-                if let Some(Owner::Entry(task)) =
-                    ticket.and_then(|ticket| self.tickets.try_remove(ticket.0 as usize))
-                {
-                    let _ = task.send(Ok(()));
-                }
-            }
-            sitelog::Effect::Refuse { ticket, refusal } => {
-                if let Some(Owner::Entry(task)) = self.tickets.try_remove(ticket.0 as usize) {
-                    let _ = task.send(Err(refusal));
-                }
-            }
-            sitelog::Effect::Snapshot { index, term } => meta.push(
-                Op::SiteSnapshot {
-                    index: index.0,
-                    term,
-                    bytes: self.catalog.encode().into(),
-                },
-                After::SiteSnapshot { index },
+            other => unreachable!(
+                "a site of one has no peers, and the start refuses all others: {other:?}"
             ),
-            sitelog::Effect::Controller { .. } => {
-                self.controller = true;
-                self.progress.notify_waiters();
-            }
-            sitelog::Effect::Send { .. }
-            | sitelog::Effect::Orders(_)
-            | sitelog::Effect::Encode { .. }
-            | sitelog::Effect::Install { .. }
-            | sitelog::Effect::Resigned { .. }
-            | sitelog::Effect::Halt(_) => {
-                unreachable!("a site of one has no peers, and the start refuses all others")
-            }
-            sitelog::Effect::LeaseUntil { until } => {
-                self.lease_until = until;
-                let replicas: Vec<usize> = self.replicas.iter().map(|(at, _)| at).collect();
-                self.todo.extend(
-                    replicas
-                        .into_iter()
-                        .map(|at| Todo::Partition(at, partition::Input::Lease { until })),
-                );
-                self.todo
-                    .push_back(Todo::Coordinator(coordinator::Input::Lease { until }));
-            }
         }
-    }
-
-    pub(super) fn step_coordinator(
-        &mut self,
-        core: &Rc<Core>,
-        now: Instant,
-        input: coordinator::Input,
-    ) {
-        let mut out = std::mem::take(&mut self.coordinator_out);
-        self.coordinator.step(now, input, &mut out);
-        for effect in out.drain() {
-            self.coordinator_effect(core, now, effect);
-        }
-        self.coordinator_out = out;
-    }
-
-    /// The number under which a replica's producers are remembered.
-    pub(super) fn window_of(replica: usize) -> PartIx {
-        PartIx(u32::try_from(replica).expect("a node has a few thousand replicas"))
     }
 }

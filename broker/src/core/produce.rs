@@ -53,7 +53,7 @@ impl Producing<'_> {
         {
             Some(replica) => {
                 self.inner.payloads.insert(produce.ticket, batch);
-                self.inner.step(replica, Input::Produce(produce));
+                self.inner.tell(replica, Input::Produce(produce));
             }
             None => {
                 let partition = topic.partition(index);

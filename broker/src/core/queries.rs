@@ -11,6 +11,7 @@ use std::time::Duration;
 use model::window::Producer;
 use model::{LeaderEpoch, Offset, WallMs};
 use node::Ticket;
+use node::broker::ReplicaIx;
 use node::partition::{
     Fetch, Input, Isolation, ListOffsets, Listed, OffsetSpec, Outcome, PARK_MAX, Partition, Refusal,
 };
@@ -45,7 +46,7 @@ pub(crate) struct Readable {
 /// Batches that are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
-    pub(crate) replica: usize,
+    pub(crate) replica: ReplicaIx,
     /// From the batch that holds it.
     pub(crate) from: Offset,
     /// No batch that begins here or behind.
@@ -106,7 +107,7 @@ impl Core {
     /// What a consumer's fetch may read now.
     pub(crate) fn readable(
         &self,
-        replica: usize,
+        replica: ReplicaIx,
         ask: &FetchPartition,
     ) -> Result<Readable, Refusal> {
         let fetch = Fetch {
@@ -202,14 +203,14 @@ impl Core {
     }
 
     /// Wakes `waiter` once when the partition's high watermark moves or its leader changes.
-    pub(crate) fn wait_for(&self, replica: usize, waiter: &Rc<Notify>) {
+    pub(crate) fn wait_for(&self, replica: ReplicaIx, waiter: &Rc<Notify>) {
         if let Some(replica) = self.inner.borrow_mut().replicas.get_mut(replica) {
             replica.wait(waiter);
         }
     }
 
     /// Where a partition begins and ends.
-    pub(crate) fn ends(&self, replica: usize, current: LeaderEpoch) -> Result<Ends, Refusal> {
+    pub(crate) fn ends(&self, replica: ReplicaIx, current: LeaderEpoch) -> Result<Ends, Refusal> {
         self.machine(replica, |machine| {
             let list = |spec| {
                 let isolation = Isolation::Uncommitted;
@@ -256,7 +257,7 @@ impl Core {
     /// Offset behind the last record of the largest leader epoch not above `epoch`; (−1, −1) if there is none.
     pub(crate) fn end_of_epoch(
         &self,
-        replica: usize,
+        replica: ReplicaIx,
         current: LeaderEpoch,
         epoch: LeaderEpoch,
     ) -> Result<(LeaderEpoch, Offset), Refusal> {
@@ -267,7 +268,7 @@ impl Core {
     }
 
     /// Leader epoch of the batch at `offset`; −1 where none is known.
-    pub(crate) fn epoch_at(&self, replica: usize, offset: Offset) -> LeaderEpoch {
+    pub(crate) fn epoch_at(&self, replica: ReplicaIx, offset: Offset) -> LeaderEpoch {
         self.machine(replica, |machine| Ok(machine.epoch_at(offset)))
             .unwrap_or(LeaderEpoch::NONE)
     }
@@ -275,18 +276,21 @@ impl Core {
     /// The first record at `time` or later.
     pub(crate) async fn offset_of_time(
         &self,
-        replica: usize,
+        replica: ReplicaIx,
         time: WallMs,
     ) -> Result<Found, ErrorCode> {
         self.find(replica, Find::At(time)).await
     }
 
     /// The first of the records with the latest time.
-    pub(crate) async fn offset_of_latest_time(&self, replica: usize) -> Result<Found, ErrorCode> {
+    pub(crate) async fn offset_of_latest_time(
+        &self,
+        replica: ReplicaIx,
+    ) -> Result<Found, ErrorCode> {
         self.find(replica, Find::Latest).await
     }
 
-    async fn find(&self, replica: usize, find: Find) -> Result<Found, ErrorCode> {
+    async fn find(&self, replica: ReplicaIx, find: Find) -> Result<Found, ErrorCode> {
         // Below the stable end every reader may see every record.
         let isolation = Isolation::Committed;
         let list = ListOffsets {
@@ -318,7 +322,7 @@ impl Core {
 
     async fn search(
         &self,
-        replica: usize,
+        replica: ReplicaIx,
         find: Find,
         until: Offset,
     ) -> Result<Option<Stamped>, ReadFault> {
@@ -345,24 +349,25 @@ impl Core {
     }
 
     /// Who has written to a partition, by producer id.
-    pub(crate) fn producers(&self, replica: usize) -> Result<Vec<Producer>, Refusal> {
+    pub(crate) fn producers(&self, replica: ReplicaIx) -> Result<Vec<Producer>, Refusal> {
         let inner = self.inner.borrow();
-        let machine = &inner.replica(replica)?.machine;
-        Ok(machine.producers(clock::now(), &inner.windows)?.collect())
+        let machine = inner.machine(replica)?;
+        let producers = machine.producers(clock::now(), inner.broker.windows())?;
+        Ok(producers.collect())
     }
 
     /// Asks for all below `offset` to go; −1 is the high watermark. What is given resolves when that is durable.
     pub(crate) fn delete_records(
         self: &Rc<Self>,
-        replica: usize,
+        replica: ReplicaIx,
         offset: Offset,
     ) -> oneshot::Receiver<Outcome> {
         let (task, outcome) = oneshot::channel();
         self.with(|inner| {
             // Of a replica that is gone nobody answers: the sender is dropped.
-            if inner.replicas.contains(replica) {
+            if inner.replicas.get(replica).is_some() {
                 let ticket = Ticket(inner.tickets.insert(Owner::Task(task)) as u64);
-                inner.step(replica, Input::DeleteRecords { ticket, offset });
+                inner.tell(replica, Input::DeleteRecords { ticket, offset });
             }
         });
         outcome
@@ -370,14 +375,14 @@ impl Core {
 
     fn machine<T>(
         &self,
-        replica: usize,
+        replica: ReplicaIx,
         ask: impl FnOnce(&Partition) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        ask(&self.inner.borrow().replica(replica)?.machine)
+        ask(self.inner.borrow().machine(replica)?)
     }
 
     /// Where a replica's log lies.
-    fn log_of(&self, replica: usize) -> Result<(usize, PartIx, Arc<View<LinuxIo>>), ReadFault> {
+    fn log_of(&self, replica: ReplicaIx) -> Result<(usize, PartIx, Arc<View<LinuxIo>>), ReadFault> {
         let inner = self.inner.borrow();
         let replica = inner.replicas.get(replica).ok_or(ReadFault::Gone)?;
         let view = inner.spindles[replica.disk]
@@ -387,11 +392,10 @@ impl Core {
     }
 
     /// After a wait the leader's word may be no word any more.
-    fn still_serves(&self, replica: usize) -> Result<(), ReadFault> {
-        match self.inner.borrow().replicas.get(replica) {
+    fn still_serves(&self, replica: ReplicaIx) -> Result<(), ReadFault> {
+        match self.inner.borrow().broker.partition(replica) {
             None => Err(ReadFault::Gone),
-            Some(it) => it
-                .machine
+            Some(machine) => machine
                 .may_serve(clock::now())
                 .map_err(|_| ReadFault::NotLeading),
         }
@@ -400,12 +404,12 @@ impl Core {
 
 impl Inner {
     /// The replica, if its topic was not deleted meanwhile.
-    fn replica(&self, at: usize) -> Result<&super::Replica, Refusal> {
+    fn machine(&self, at: ReplicaIx) -> Result<&Partition, Refusal> {
         let gone = Refusal::NotLeader {
             leader: None,
             epoch: LeaderEpoch::NONE,
         };
-        self.replicas.get(at).ok_or(gone)
+        self.broker.partition(at).ok_or(gone)
     }
 }
 

@@ -1,9 +1,10 @@
-//! One partition's replica on this node: its machine, where its log lies, and who waits for it to grow.
+//! The replicas of this node as the shell has them: where each one's log lies, what it may keep, and who waits for it to
+//! grow. What they are in their partitions the broker's machines know.
 
 use std::rc::Rc;
 
 use model::{Instant, TopicId};
-use node::partition::Partition;
+use node::broker::ReplicaIx;
 use tokio::sync::Notify;
 
 use super::compaction;
@@ -13,13 +14,10 @@ use crate::spindle::PartIx;
 pub(crate) struct Replica {
     pub(super) topic: TopicId,
     pub(super) index: u32,
-    pub(super) machine: Partition,
     /// Index of its disk's spindle.
     pub(super) disk: usize,
     /// Its number on that disk.
     pub(super) part: PartIx,
-    /// Its number in `__consumer_offsets`, if that is its topic.
-    pub(super) internal: Option<u32>,
     pub(super) log_append_time: bool,
     pub(super) keep: Keep,
     /// It holds its whole quota.
@@ -28,12 +26,52 @@ pub(crate) struct Replica {
     pub(super) grown_bytes: u64,
     /// What compacts it.
     pub(super) compaction: compaction::State,
-    /// Part of it was lost with its disk's journal, and nobody has accepted that.
-    pub(super) hole: bool,
     /// Its disk had no room for another extent then.
     pub(super) no_room_since: Option<Instant>,
     /// Fetches that wait for the high watermark, each woken once.
     waiters: Vec<Rc<Notify>>,
+}
+
+/// All of them, by the number that the broker gave each.
+#[derive(Default)]
+pub(crate) struct Held(Vec<Option<Replica>>);
+
+impl Held {
+    pub(super) fn put(&mut self, at: ReplicaIx, replica: Replica) {
+        let slot = at.0 as usize;
+        if self.0.len() <= slot {
+            self.0.resize_with(slot + 1, || None);
+        }
+        self.0[slot] = Some(replica);
+    }
+
+    pub(super) fn remove(&mut self, at: ReplicaIx) {
+        if let Some(slot) = self.0.get_mut(at.0 as usize) {
+            *slot = None;
+        }
+    }
+
+    pub(super) fn get(&self, at: ReplicaIx) -> Option<&Replica> {
+        self.0.get(at.0 as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, at: ReplicaIx) -> Option<&mut Replica> {
+        self.0.get_mut(at.0 as usize)?.as_mut()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ReplicaIx, &Replica)> {
+        let all = (0..).map(ReplicaIx).zip(&self.0);
+        all.filter_map(|(at, slot)| Some((at, slot.as_ref()?)))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (ReplicaIx, &mut Replica)> {
+        let all = (0..).map(ReplicaIx).zip(&mut self.0);
+        all.filter_map(|(at, slot)| Some((at, slot.as_mut()?)))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.iter().count()
+    }
 }
 
 /// What its topic's configuration lets it keep.
@@ -45,21 +83,12 @@ pub(super) struct Keep {
 }
 
 impl Replica {
-    pub(super) fn new(
-        topic: TopicId,
-        index: u32,
-        machine: Partition,
-        disk: usize,
-        part: PartIx,
-        internal: Option<u32>,
-    ) -> Self {
+    pub(super) fn new(topic: TopicId, index: u32, disk: usize, part: PartIx) -> Self {
         Self {
             topic,
             index,
-            machine,
             disk,
             part,
-            internal,
             log_append_time: false,
             // Until its topic's configs are told, nothing goes.
             keep: Keep {
@@ -69,7 +98,6 @@ impl Replica {
             full: false,
             grown_bytes: 0,
             compaction: compaction::State::default(),
-            hole: false,
             no_room_since: None,
             waiters: Vec::new(),
         }

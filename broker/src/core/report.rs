@@ -39,13 +39,13 @@ impl Core {
                 ready: not_ready.is_empty(),
                 not_ready,
                 uptime_s: clock::now().since(self.started).as_secs(),
-                role: if inner.controller {
+                role: if inner.broker.sitelog().is_controller() {
                     "controller"
                 } else {
                     "follower"
                 },
-                term: inner.sitelog.term().0,
-                lease_ms: millis(inner.lease_until.since(clock::now())),
+                term: inner.broker.sitelog().term().0,
+                lease_ms: millis(inner.broker.lease_until().since(clock::now())),
                 clock: self.clock(),
             },
             connections: Connections {
@@ -65,7 +65,7 @@ impl Core {
                 offline: inner
                     .replicas
                     .iter()
-                    .filter(|(_, replica)| replica.machine.leading_since().is_none())
+                    .filter(|(at, _)| !inner.leads(*at))
                     .count(),
             },
             disks: inner
@@ -116,7 +116,7 @@ impl Core {
             members_bytes,
             offsets_bytes,
             ..
-        } = inner.coordinator.stats();
+        } = inner.broker.coordinator().stats();
         let sessions = self.sessions.borrow();
         let pool = |pool: &str, used_bytes: u64, bytes_max: u64| Pool {
             pool: pool.to_owned(),
@@ -141,7 +141,7 @@ impl Core {
             ),
             pool(
                 "producer-windows",
-                inner.windows.pairs() as u64 * 128,
+                inner.broker.windows().pairs() as u64 * 128,
                 u64::from(model::window::PAIRS_MAX) * 128,
             ),
             pool(
@@ -165,7 +165,8 @@ fn millis(time: Duration) -> u64 {
 fn disk(inner: &Inner, at: usize, spindle: &Spindle) -> Disk {
     let stats = spindle.stats();
     let space = inner
-        .catalog
+        .broker
+        .catalog()
         .disks()
         .into_iter()
         .find(|space| space.disk == spindle.uuid);
@@ -245,8 +246,12 @@ impl Inner {
                     .partitions
                     .iter()
                     .filter_map(|partition| partition.replica);
-                for replica in here.filter_map(|at| self.replicas.get(at)) {
-                    let machine = &replica.machine;
+                for at in here {
+                    let Some((replica, machine)) =
+                        self.replicas.get(at).zip(self.broker.partition(at))
+                    else {
+                        continue;
+                    };
                     row.records += machine
                         .high_watermark()
                         .since(machine.log_start())
@@ -264,7 +269,8 @@ impl Inner {
 
     fn report_groups(&self) -> Vec<Group> {
         let mut groups: Vec<Group> = self
-            .coordinator
+            .broker
+            .coordinator()
             .groups()
             .map(|(id, state, members)| Group {
                 id: id.to_owned(),
@@ -274,7 +280,7 @@ impl Inner {
             })
             .collect();
         groups.sort_by(|a, b| a.id.cmp(&b.id));
-        for (group, topic, partition, offset) in self.coordinator.committed_offsets() {
+        for (group, topic, partition, offset) in self.broker.coordinator().committed_offsets() {
             let Ok(at) = groups.binary_search_by(|row| row.id.as_str().cmp(group)) else {
                 continue;
             };
@@ -282,9 +288,8 @@ impl Inner {
                 .topics_by_name
                 .get(topic)
                 .and_then(|topic| topic.partition(partition)?.replica);
-            if let Some(replica) = replica.and_then(|replica| self.replicas.get(replica)) {
-                groups[at].lag += replica
-                    .machine
+            if let Some(machine) = replica.and_then(|at| self.broker.partition(at)) {
+                groups[at].lag += machine
                     .high_watermark()
                     .0
                     .saturating_sub(offset)

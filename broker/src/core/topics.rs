@@ -6,6 +6,7 @@ use model::batch::{Codec, Header};
 use model::codec;
 use model::record::Records;
 use model::{LeaderEpoch, NodeId, TopicId, WallMs};
+use node::broker::ReplicaIx;
 
 use crate::clock;
 
@@ -39,8 +40,8 @@ pub(crate) struct PartitionInfo {
     pub(crate) epoch: LeaderEpoch,
     pub(crate) replicas: Vec<NodeId>,
     pub(crate) isr: Vec<NodeId>,
-    /// Index of the replica on this node, if it has one.
-    pub(crate) replica: Option<usize>,
+    /// The replica on this node, if it has one.
+    pub(crate) replica: Option<ReplicaIx>,
 }
 
 impl Topic {

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use model::Offset;
+use node::broker::ReplicaIx;
 use store::compact::{Cleaned, CompactError, CompactionSettings, Compactor, KeyMap, Wants};
 use store::{Disk, DiskError, LinuxIo, Op, Outcome, PartIx, View};
 
@@ -18,7 +19,7 @@ use crate::clock;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Order {
     /// Its number in the core.
-    pub(crate) replica: usize,
+    pub(crate) replica: ReplicaIx,
     pub(crate) part: PartIx,
     /// Extents that reach it stay.
     pub(crate) bound: Offset,
@@ -30,7 +31,7 @@ pub(crate) struct Order {
 /// What became of an [`Order`].
 #[derive(Clone, Debug)]
 pub(crate) struct Compacted {
-    pub(crate) replica: usize,
+    pub(crate) replica: ReplicaIx,
     pub(crate) part: PartIx,
     /// None: there was nothing worth it.
     pub(crate) cleaned: Option<Cleaned>,

@@ -167,10 +167,9 @@ impl Broker {
         self.tell(at, partition::Input::DiskBack(Box::new(held)));
     }
 
-    /// What each disk holds of the site, for the catalog: those in service.
-    pub(super) fn mounted(&self) -> Vec<sitelog::Disk> {
-        let mounted = self.disks.iter().filter(|it| it.serves());
-        mounted.map(|it| it.disk).collect()
+    /// The disks with which this node is registered: all it started with, in service or not (R9).
+    pub(super) fn disks(&self) -> Vec<sitelog::Disk> {
+        self.disks.iter().map(|it| it.disk).collect()
     }
 
     /// As reports say it. A disk that came back from a rotten journal may lack what was acknowledged.

@@ -103,23 +103,33 @@ impl Broker {
         let Some((partition, append)) = self.appends.remove(&ticket) else {
             return;
         };
-        let failure = match outcome {
-            Outcome::Stored { .. } => return,
-            Outcome::Refused(Refusal::NotLeader { .. } | Refusal::DiskFailed) => {
-                AppendFailure::NotLeader
-            }
-            Outcome::Refused(_) => AppendFailure::Unavailable,
-            Outcome::Deleted { .. } => unreachable!("a produce deletes nothing"),
-        };
-        self.coordinate(coordinator::Input::AppendFailed {
-            partition,
-            append,
-            failure,
-        });
+        if let Some(failure) = failure_of(outcome) {
+            self.coordinate(coordinator::Input::AppendFailed {
+                partition,
+                append,
+                failure,
+            });
+        }
     }
 }
 
-fn batch_of(records: &[Record], WallMs(time): WallMs) -> Vec<u8> {
+fn failure_of(outcome: &Outcome) -> Option<AppendFailure> {
+    match outcome {
+        Outcome::Stored { .. } => None,
+        Outcome::Refused(Refusal::NotLeader { .. } | Refusal::DiskFailed) => {
+            Some(AppendFailure::NotLeader)
+        }
+        Outcome::Refused(_) => Some(AppendFailure::Unavailable),
+        Outcome::Deleted { .. } => unreachable!("a produce deletes nothing"),
+    }
+}
+
+/// The batch of `__consumer_offsets` that records of the coordinator become.
+///
+/// # Panics
+/// If there are none.
+#[must_use]
+pub fn batch_of(records: &[Record], WallMs(time): WallMs) -> Vec<u8> {
     let mut builder = Builder::default();
     for record in records {
         builder.push(
@@ -132,4 +142,35 @@ fn batch_of(records: &[Record], WallMs(time): WallMs) -> Vec<u8> {
     builder
         .finish(Codec::None, Producer::NONE)
         .expect("nothing is compressed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_is_told_to_the_coordinator() {
+        let stored = Outcome::Stored {
+            base_offset: Offset(1),
+            log_start: Offset(0),
+            timestamp: WallMs(0),
+        };
+        assert_eq!(failure_of(&stored), None);
+        let failure = |refusal| failure_of(&Outcome::Refused(refusal));
+        let gone = Refusal::NotLeader {
+            leader: None,
+            epoch: LeaderEpoch(2),
+        };
+        for refusal in [gone, Refusal::DiskFailed] {
+            assert_eq!(failure(refusal), Some(AppendFailure::NotLeader));
+        }
+        for refusal in [
+            Refusal::TimedOut,
+            Refusal::NotEnoughReplicas,
+            Refusal::NotEnoughReplicasAfterAppend,
+            Refusal::Crowded,
+        ] {
+            assert_eq!(failure(refusal), Some(AppendFailure::Unavailable));
+        }
+    }
 }

@@ -12,8 +12,8 @@ use crate::controller::{NodeBeat, Resigned};
 use crate::peer::AlterIsr;
 use crate::{Outbox, Ticket};
 
-/// What the controller must know is said again so often until the site log shows that it does.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// The controller hears so often how this node does.
+const REPORT_AGAIN: Duration = Duration::from_millis(100);
 
 impl Broker {
     pub(super) fn step_sitelog(
@@ -237,14 +237,22 @@ impl Broker {
         self.isr_asks.push(ask);
     }
 
-    /// What the controller must know, and does not as far as the site log shows.
-    pub(super) fn duties(&mut self, now: Instant, out: &mut Outbox<Effect>) {
-        self.duties_due = false;
-        self.duties_at = now + ASK_AGAIN;
+    /// Tells the controller how this node does.
+    pub(super) fn report(&mut self, now: Instant, out: &mut Outbox<Effect>) {
+        self.duties_at = now + REPORT_AGAIN;
         let Some(node) = self.sitelog.leader() else {
             return;
         };
-        let beat = self.report();
+        let beat = NodeBeat {
+            node: self.me,
+            incarnation: self.settings.sitelog.incarnation,
+            boot: self.settings.boot,
+            disks: self.disk_states(),
+            applied: self.sitelog.applied(),
+            blessed: self.settings.controller.version,
+            digest: self.settings.controller.digest,
+            clock_trusted: self.clock_trusted(),
+        };
         if node == self.me {
             let lease = self
                 .office_until
@@ -252,11 +260,13 @@ impl Broker {
             let granted = lease.min(self.settings.controller.grant_max);
             self.govern(controller::Input::Beat { beat, granted });
         } else {
-            out.push(Effect::Ask {
-                node,
-                ask: Ask::Report(beat),
-            });
+            let ask = Ask::Report(beat);
+            out.push(Effect::Ask { node, ask });
         }
+    }
+
+    /// Tells the controller what it must know, and does not as far as the site log shows.
+    pub(super) fn remind(&mut self, out: &mut Outbox<Effect>) {
         if let Some(entry) = self.registration() {
             self.ask(Ask::Register(entry), out);
         }
@@ -266,23 +276,10 @@ impl Broker {
         }
     }
 
-    fn report(&self) -> NodeBeat {
-        NodeBeat {
-            node: self.me,
-            incarnation: self.settings.sitelog.incarnation,
-            boot: self.settings.boot,
-            disks: self.disk_states(),
-            applied: self.sitelog.applied(),
-            blessed: self.settings.controller.version,
-            digest: self.settings.controller.digest,
-            clock_trusted: self.clock_trusted(),
-        }
-    }
-
     /// This node as it is, where the catalog knows it otherwise.
     fn registration(&self) -> Option<sitelog::Node> {
         let incarnation = self.settings.sitelog.incarnation;
-        match self.catalog.register(incarnation, &self.mounted())? {
+        match self.catalog.register(incarnation, &self.disks())? {
             sitelog::Entry::Node(node) => Some(node),
             _ => None,
         }

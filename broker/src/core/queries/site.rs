@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::{NodeId, TopicId, Uuid};
+use node::broker::ReplicaIx;
 use wire::ErrorCode;
 use wire::produce::{LeaderHint, NodeEndpoint};
 
@@ -90,7 +91,7 @@ impl Core {
     }
 
     /// This node's replica of a partition.
-    pub(crate) fn replica_of(&self, topic: &str, index: i32) -> Result<usize, ErrorCode> {
+    pub(crate) fn replica_of(&self, topic: &str, index: i32) -> Result<ReplicaIx, ErrorCode> {
         let topic = self
             .topic_by_name(topic)
             .ok_or(ErrorCode::UnknownTopicOrPartition)?;
@@ -110,8 +111,8 @@ impl Core {
         if partition.leader != Some(inner.me) {
             return partition.leader.is_some();
         }
-        let replica = partition.replica.and_then(|at| inner.replicas.get(at));
-        replica.is_some_and(|replica| replica.machine.may_serve(clock::now()).is_ok())
+        let machine = partition.replica.and_then(|at| inner.broker.partition(at));
+        machine.is_some_and(|machine| machine.may_serve(clock::now()).is_ok())
     }
 
     /// What lies on each of this node's disks.

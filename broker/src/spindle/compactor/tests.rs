@@ -7,6 +7,7 @@ use bytes::Bytes;
 use model::batch::Codec;
 use model::record::{Builder, Producer};
 use model::{LeaderEpoch, NodeId, SiteUuid};
+use node::broker::ReplicaIx;
 use site::ClockSource;
 use store::verify::verify;
 use store::{Append, Class, Config, FormatConfig, PartSettings};
@@ -108,7 +109,7 @@ impl World {
             };
             self.end += 1;
             let after = After::Durable {
-                replica: 7,
+                replica: ReplicaIx(7),
                 end: Offset(self.end),
             };
             self.spindle.push(Op::Append(append), after);
@@ -118,7 +119,7 @@ impl World {
 
     fn order(&self, cleaned_to: Option<Offset>) -> Order {
         Order {
-            replica: 7,
+            replica: ReplicaIx(7),
             part: PART,
             bound: Offset(self.end),
             settings: ALWAYS,
@@ -205,7 +206,7 @@ fn an_order_is_carried_out_beside_appends_and_the_next_one_finds_it_clean() {
     let compacted = world.compacted();
     assert_eq!(
         (compacted.replica, compacted.part, &compacted.ending),
-        (7, PART, &Ending::Whole)
+        (ReplicaIx(7), PART, &Ending::Whole)
     );
     let cleaned = compacted.cleaned.expect("there was much to do");
     assert!(cleaned.swaps > 0 && !cleaned.no_room, "{cleaned:?}");
