@@ -174,7 +174,8 @@ fn of_each(broker: &Traced, mut request: impl FnMut()) -> BTreeMap<String, u64> 
     least
         .values_mut()
         .for_each(|count| *count = (*count + REQUESTS / 2) / REQUESTS);
-    least.retain(|_, count| *count > 0);
+    // Whether a thread sleeps when there is work for it is chance as well.
+    least.retain(|call, count| *count > 0 && !call.ends_with(" futex"));
     least
 }
 
@@ -224,13 +225,13 @@ fn a_request_costs_the_same_few_system_calls_whatever_it_carries() {
     assert_eq!(
         table,
         "\
-produce    1    128: disk0-write futex 1, disk0-write pwritev 1, disk0-write pwritev2 1, disk0-write write 1, howdah epoll_wait 2, howdah futex 1, howdah recv 1, howdah send 1
+produce    1    128: disk0-write pwritev 1, disk0-write pwritev2 1, disk0-write write 1, howdah epoll_wait 2, howdah recv 1, howdah send 1
 fetch      1    128: howdah epoll_wait 1, howdah pread 1, howdah preadv2 3, howdah recv 1, howdah send 3
-produce   10   1024: disk0-write futex 1, disk0-write pwritev 1, disk0-write pwritev2 1, disk0-write write 1, howdah epoll_wait 2, howdah futex 1, howdah recv 1, howdah send 1
+produce   10   1024: disk0-write pwritev 1, disk0-write pwritev2 1, disk0-write write 1, howdah epoll_wait 2, howdah recv 1, howdah send 1
 fetch     10   1024: howdah epoll_wait 1, howdah pread 1, howdah preadv2 3, howdah recv 1, howdah send 3
-produce  100  16384: disk0-write futex 1, disk0-write pwritev 1, disk0-write pwritev2 1, disk0-write write 1, howdah epoll_wait 2, howdah futex 1, howdah recv 3, howdah send 1
+produce  100  16384: disk0-write pwritev 1, disk0-write pwritev2 1, disk0-write write 1, howdah epoll_wait 2, howdah recv 3, howdah send 1
 fetch    100  16384: howdah epoll_wait 1, howdah preadv2 4, howdah recv 1, howdah send 2, howdah sendfile 1
-produce 1000  98304: disk0-write futex 1, disk0-write pwritev 1, disk0-write pwritev2 1, disk0-write write 1, howdah epoll_wait 2, howdah futex 1, howdah recv 3, howdah send 1
+produce 1000  98304: disk0-write pwritev 1, disk0-write pwritev2 1, disk0-write write 1, howdah epoll_wait 2, howdah recv 3, howdah send 1
 fetch   1000  98304: howdah epoll_wait 1, howdah preadv2 3, howdah recv 1, howdah send 2, howdah sendfile 1
 ",
         "\n{table}"
