@@ -135,10 +135,9 @@ fn settings(site: &Site, node: usize, disks: &[Opened]) -> broker::Settings {
         controller: controller::Settings {
             voters: vec![meta.node],
             nodes: vec![(meta.node, disks.len())],
-            digest: 0,
+            digest: u64::from_le_bytes(*site.digest.first_chunk().expect("a digest is 32 bytes")),
             version: 1,
             hear: sitelog::Timing::LAN.heartbeat,
-            grant_max: sitelog::Timing::LAN.lease,
         },
         coordinator: coordinator::Settings {
             join_delay: std::time::Duration::from_millis(site.defaults.join_delay_ms.into()),

@@ -107,7 +107,7 @@ impl Broker {
             since: now,
             until,
             index: self.sitelog.applied(),
-            released: moves_from > now,
+            moves_from,
             wanted: self.settings.wanted.clone(),
             site: self.settings.site,
         });
@@ -161,10 +161,13 @@ impl Broker {
     /// A node says something to the controller, which this node is or has been a moment ago.
     pub(super) fn asked(&mut self, from: NodeId, ask: Ask) {
         self.govern(match ask {
-            Ask::Report(beat) => controller::Input::Beat {
-                beat,
-                granted: Duration::ZERO,
-            },
+            Ask::Report(beat) => {
+                let seen = self.sitelog.nodes().find(|seen| seen.node == from);
+                controller::Input::Beat {
+                    beat,
+                    dead_from: seen.map_or(Instant(0), |seen| seen.dead_from),
+                }
+            }
             Ask::Register(node) => controller::Input::Register(node),
             Ask::Resign(partitions) => controller::Input::Resign {
                 node: from,
@@ -254,11 +257,8 @@ impl Broker {
             clock_trusted: self.clock_trusted(),
         };
         if node == self.me {
-            let lease = self
-                .office_until
-                .map_or(Duration::ZERO, |until| until.since(now));
-            let granted = lease.min(self.settings.controller.grant_max);
-            self.govern(controller::Input::Beat { beat, granted });
+            let dead_from = self.office_until.unwrap_or(now);
+            self.govern(controller::Input::Beat { beat, dead_from });
         } else {
             let ask = Ask::Report(beat);
             out.push(Effect::Ask { node, ask });

@@ -61,7 +61,6 @@ fn settings(boot: u64, disks: usize) -> Settings {
             digest: 7,
             version: 1,
             hear: Duration::from_millis(100),
-            grant_max: Duration::from_millis(400),
         },
         coordinator: coordinator::Settings {
             join_delay: Duration::ZERO,
