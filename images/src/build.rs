@@ -22,8 +22,9 @@ use crate::uki;
 const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 /// Where the file system's repair lies in its package.
 const E2FSCK: &str = "sbin/e2fsck.static";
-/// A panic ends in a reset, or the loader never gets its turn to fall back.
-const COMMAND_LINE: &str = "console=tty0 console=ttyS0,115200n8 panic=5 loglevel=4";
+/// A panic ends in a reset, or the loader never gets its turn to fall back. board says what it does at level 5 (notice),
+/// and a console shows what lies below its own level.
+const COMMAND_LINE: &str = "console=tty0 console=ttyS0,115200n8 panic=5 loglevel=6";
 
 /// What to make.
 #[derive(Clone, Debug, Args)]
