@@ -4,54 +4,48 @@
 //! the replay is through, and what the replay writes into extents are the bytes that were there or should be: it may be
 //! cut and begun again.
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use model::window::Windows;
-use model::{DiskUuid, Incarnation, LeaderEpoch, NodeId, Offset, Term, TopicPartition, Uuid};
 use thiserror::Error;
 
 use crate::ckpt::Checkpoints;
 use crate::disk::Disk;
-use crate::extent_io::read_exact;
-use crate::format::checkpoint::{Body, BodyWriter, CheckpointHeader, SiteEntry, SiteSnapshot};
+use crate::format::Fault;
 use crate::format::journal::{Entry, EntryType};
-use crate::format::row::{ROW_BYTES, Row, SlotState};
-use crate::format::superblock::{DiskState, Superblock};
-use crate::format::{Fault, PAGE};
+use crate::format::row::SlotState;
+use crate::format::superblock::DiskState;
 use crate::group::Group;
-use crate::io::{Copy, FileSystem, Io, Mode, Name, Unwritten};
+use crate::io::{FileSystem, Io, Mode, Unwritten};
 use crate::ops::GROUP_BYTES_MAX;
-use crate::parts::{Part, Site};
 use crate::phase::{self, Phase};
 use crate::publish::Change;
 use crate::ring::Ring;
 use crate::stats::Stats;
 use crate::sweep::Sweep;
 use crate::view::View;
-use crate::{Config, FormatConfig, PartIx};
+use crate::{Config, PartIx};
 
 mod adopt;
+mod data;
+mod found;
 mod inspect;
+mod load;
+mod make;
 mod replay;
 mod salvage;
 mod scan;
 
 pub use adopt::{Adoption, accept, adopt};
+pub use found::{Note, Recovered, Replica, UNKNOWN_END};
 pub use inspect::{Held, Inspection, inspect};
 pub(crate) use inspect::{Read, Stopped};
+pub use load::read_superblock;
+pub(crate) use load::{Loaded, load_checkpoint, read_checkpoint};
+use load::{mark_suspect, site_of};
+pub use make::{JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN};
 pub(crate) use replay::Replay;
 use scan::{RingReader, Walk};
-
-/// Shortest ring: what a witness needs.
-pub const JOURNAL_BYTES_MIN: u64 = 256 << 10;
-/// Longest ring.
-pub const JOURNAL_BYTES_MAX: u64 = 4 << 30;
-/// Blocks of a checkpoint file that are written when the disk is made; it grows with the disk's extents.
-const CHECKPOINT_BYTES: usize = 256 << 10;
-/// The ring is zeroed in pieces of this.
-const ZERO_BYTES: usize = 1 << 20;
 
 /// Why a disk can't be used as it is.
 #[derive(Debug, Error)]
@@ -122,223 +116,7 @@ pub enum OpenError {
     },
 }
 
-/// A replica as a disk holds it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replica {
-    /// Its number on the disk.
-    pub part: PartIx,
-    /// Which partition it is.
-    pub id: TopicPartition,
-    /// First offset readers may ask for.
-    pub log_start: Offset,
-    /// Offset behind the last batch.
-    pub end: Offset,
-    /// A lower bound.
-    pub high_watermark: Offset,
-    /// Highest epoch whose EPOCH record is durable.
-    pub accepted_epoch: LeaderEpoch,
-    /// Where each epoch began, rising in both.
-    pub epochs: Vec<(LeaderEpoch, Offset)>,
-    /// Offsets that a rotten ring lost: first, and behind the last that is known of, or [`UNKNOWN_END`]. The replica takes
-    /// no appends until the disk is opened with `accept_holes`.
-    pub hole: Option<(Offset, Offset)>,
-}
-
-/// Behind a hole that ends nobody knows where: the ring's last groups are gone.
-pub const UNKNOWN_END: Offset = Offset(i64::MAX);
-
-impl Replica {
-    pub(crate) fn of<F>(part: PartIx, it: &Part<F>) -> Self {
-        Self {
-            part,
-            id: it.id,
-            log_start: it.log_start,
-            end: it.end,
-            high_watermark: it.high_watermark,
-            accepted_epoch: it.accepted_epoch,
-            epochs: it.epochs.clone(),
-            hole: it.hole,
-        }
-    }
-}
-
-/// Something to be said once at the start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// Neither ext4 with a journal nor XFS: each extent is synced by itself, which is slower.
-    SyncsEachExtent,
-    /// FIEMAP can't say whether the ring's blocks are written.
-    JournalUnknown,
-    /// Some of the ring's blocks are unwritten: each group costs the file system's log too.
-    JournalUnwritten,
-    /// The ring was rotten and what could be saved was.
-    Salvaged {
-        /// First missing group.
-        seq: u64,
-        /// The first one that was found behind it; `None` if there was none.
-        next: Option<u64>,
-        /// Where in the ring it belongs.
-        at: u64,
-        /// Batches taken from extents.
-        batches: u64,
-    },
-    /// Entries of the site log are missing from this index on.
-    SiteHole(u64),
-    /// Records that name a replica nobody knows, because its PART_NEW was lost.
-    UnknownReplicas(Vec<PartIx>),
-}
-
-impl Note {
-    /// Whether something that was written is or may be lost; else it is about speed.
-    #[must_use]
-    pub const fn loss(&self) -> bool {
-        match self {
-            Self::Salvaged { .. } | Self::SiteHole(_) | Self::UnknownReplicas(_) => true,
-            Self::SyncsEachExtent | Self::JournalUnknown | Self::JournalUnwritten => false,
-        }
-    }
-}
-
-/// For people.
-impl fmt::Display for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::SyncsEachExtent => f.write_str(
-                "the file system is neither XFS nor ext4 with a journal: each extent is synced by itself, which is slower",
-            ),
-            Self::JournalUnknown => f.write_str(
-                "the file system can't say whether the journal's blocks are written; unwritten ones make each group slower",
-            ),
-            Self::JournalUnwritten => f.write_str(
-                "some of the journal's blocks are unwritten: groups there cost the file system's log too",
-            ),
-            Self::Salvaged {
-                seq,
-                next,
-                at,
-                batches,
-            } => {
-                write!(f, "the journal is rotten at group {seq}, byte {at}: ")?;
-                match next {
-                    Some(next) => write!(f, "group {next} is the next one that can be read")?,
-                    None => f.write_str(
-                        "nothing could be read behind it; its sectors may read again after a power cycle, and then \
-                         nothing is lost",
-                    )?,
-                }
-                write!(f, "; {batches} batches were found in extents")
-            }
-            Self::SiteHole(index) => write!(
-                f,
-                "entries of the site log are lost from index {index} on: topics or configs made then may be missing"
-            ),
-            Self::UnknownReplicas(parts) => write!(
-                f,
-                "{} replicas are named whose making was lost: {parts:?}",
-                parts.len()
-            ),
-        }
-    }
-}
-
-/// What an opened disk holds.
-#[derive(Clone, Debug)]
-pub struct Recovered {
-    /// What the disk is.
-    pub superblock: Superblock,
-    /// It was left in order.
-    pub clean: bool,
-    /// Its replicas, by number.
-    pub replicas: Vec<Replica>,
-    /// No replica ever had this number on this disk.
-    pub next_part: PartIx,
-    /// Their producer windows.
-    pub windows: Windows,
-    /// Highest term the site log has seen, and the vote in it.
-    pub hard_state: (Term, Option<NodeId>),
-    /// The site log's snapshot.
-    pub snapshot: Option<SiteSnapshot>,
-    /// Entries behind it, without a hole.
-    pub entries: Vec<SiteEntry>,
-    /// Groups replayed.
-    pub groups: u64,
-    /// Ring bytes of these.
-    pub bytes: u64,
-    /// What a person should know.
-    pub notes: Vec<Note>,
-}
-
-impl Recovered {
-    /// What is known of a disk that was not opened.
-    #[must_use]
-    pub fn nothing(superblock: Superblock) -> Self {
-        Self {
-            superblock,
-            clean: false,
-            replicas: Vec::new(),
-            next_part: PartIx(0),
-            windows: Windows::default(),
-            hard_state: (Term::default(), None),
-            snapshot: None,
-            entries: Vec::new(),
-            groups: 0,
-            bytes: 0,
-            notes: Vec::new(),
-        }
-    }
-
-    /// Groups were missing from its ring, now or at an earlier start, and nobody has accepted that yet: replicas that it
-    /// lacks may have been lost with them.
-    #[must_use]
-    pub fn suspect(&self) -> bool {
-        self.superblock.state == DiskState::Suspect
-    }
-}
-
 impl<I: Io> Disk<I> {
-    /// Makes a blank disk: zeroes the ring, writes checkpoints and superblocks, the latter last, so that a disk that was
-    /// cut meanwhile is still none. Whatever was there is lost.
-    pub fn format(io: &I, config: &FormatConfig) -> Result<Superblock, OpenError> {
-        let _phase = phase::enter(Phase::Format);
-        let journal_bytes = config.journal_bytes;
-        if !journal_bytes.is_multiple_of(PAGE as u64)
-            || !(JOURNAL_BYTES_MIN..=JOURNAL_BYTES_MAX).contains(&journal_bytes)
-        {
-            return Err(OpenError::Config(format!(
-                "a journal of {journal_bytes} B: it must be whole pages of 4 KiB, {} KiB to 4 GiB",
-                JOURNAL_BYTES_MIN >> 10
-            )));
-        }
-        let uuid = || -> Result<Uuid, OpenError> {
-            let mut bytes = say("random bytes", io.random())?;
-            // RFC 9562, version 4.
-            bytes[6] = bytes[6] & 0x0f | 0x40;
-            bytes[8] = bytes[8] & 0x3f | 0x80;
-            Ok(Uuid(bytes))
-        };
-        let superblock = Superblock {
-            meta: config.meta,
-            journal_apart: config.journal_apart,
-            site: config.site,
-            incarnation: match config.incarnation {
-                Some(it) => it,
-                None => Incarnation(uuid()?),
-            },
-            disk: DiskUuid(uuid()?),
-            node: config.node,
-            journal_bytes,
-            journal: uuid()?,
-            sb_seq: 1,
-            clean_seq: 0,
-            state: match config.replacement {
-                true => DiskState::Replacement,
-                false => DiskState::Fresh,
-            },
-        };
-        say("formatting", make(io, &superblock))?;
-        Ok(superblock)
-    }
-
     /// Opens a disk: replays its ring and writes a BOOT record. What it holds is then known and durable, and it takes
     /// operations. Pins of an earlier view of the same disk must be gone.
     pub fn open(io: I, config: Config) -> Result<(Self, Recovered), OpenError> {
@@ -526,205 +304,4 @@ impl<I: Io> Disk<I> {
 
 pub(super) fn say<T>(what: &'static str, result: io::Result<T>) -> Result<T, OpenError> {
     result.map_err(|source| OpenError::Io { what, source })
-}
-
-fn make<I: Io>(io: &I, superblock: &Superblock) -> io::Result<()> {
-    // Whatever disk this was, it is none from here on.
-    for copy in Copy::BOTH {
-        let file = io.open(Name::Super(copy), Mode::Create)?;
-        io.pwrite(&file, &[0; PAGE], 0)?;
-        io.fsync(&file)?;
-    }
-    let journal = io.open(Name::Journal, Mode::Create)?;
-    let zeros = vec![0; ZERO_BYTES];
-    let mut at = 0;
-    while at < superblock.journal_bytes {
-        let len = (superblock.journal_bytes - at).min(ZERO_BYTES as u64);
-        io.pwrite(&journal, &zeros[..len as usize], at)?;
-        at += len;
-    }
-    io.fsync(&journal)?;
-    let mut body = BodyWriter::default();
-    for _ in ["next_part", "open extents", "partitions"] {
-        body.word(0);
-    }
-    body.site(&crate::format::checkpoint::SiteLog::default());
-    for copy in Copy::BOTH {
-        let mut bytes = vec![0; CHECKPOINT_BYTES];
-        if copy == Copy::A {
-            let header = CheckpointHeader {
-                disk: superblock.disk,
-                ckpt_seq: 1,
-                boundary: 0,
-                ring_pos: 0,
-                rows: 0,
-                body_bytes: body.out.len() as u64,
-                rows_crc: 0,
-                body_crc: crc32c::crc32c(&body.out),
-            };
-            bytes[..PAGE].copy_from_slice(&header.encode());
-            bytes[PAGE..PAGE + body.out.len()].copy_from_slice(&body.out);
-        }
-        let file = io.open(Name::Checkpoint(copy), Mode::Create)?;
-        io.pwrite(&file, &bytes, 0)?;
-        io.fsync(&file)?;
-    }
-    io.sync_directory(Name::Journal)?;
-    io.sync_directory(Name::Super(Copy::A))?;
-    for copy in Copy::BOTH {
-        let file = io.open(Name::Super(copy), Mode::Write)?;
-        io.pwrite(&file, &superblock.encode(), 0)?;
-        io.fsync(&file)?;
-    }
-    Ok(())
-}
-
-/// The newest valid superblock, and which copy it is.
-pub fn read_superblock<I: Io>(io: &I) -> Result<(Superblock, Copy), OpenError> {
-    let read = |copy| -> Result<Superblock, Result<Fault, io::Error>> {
-        let file = io.open(Name::Super(copy), Mode::Read).map_err(Err)?;
-        let mut bytes = [0; PAGE];
-        let len = io.pread(&file, &mut bytes, 0).map_err(Err)?;
-        Superblock::decode(&bytes[..len]).map_err(Ok)
-    };
-    match (read(Copy::A), read(Copy::B)) {
-        (Err(Ok(newer @ Fault::Newer { .. })), _) | (_, Err(Ok(newer @ Fault::Newer { .. }))) => {
-            Err(OpenError::Newer(newer))
-        }
-        (Ok(a), Ok(b)) if b.sb_seq > a.sb_seq => Ok((b, Copy::B)),
-        (Ok(a), _) => Ok((a, Copy::A)),
-        (Err(_), Ok(b)) => Ok((b, Copy::B)),
-        (Err(a), Err(b)) => {
-            let text = |fault: Result<Fault, io::Error>| match fault {
-                Ok(fault) => fault.to_string(),
-                Err(error) => error.to_string(),
-            };
-            Err(OpenError::NoSuperblock {
-                a: text(a),
-                b: text(b),
-            })
-        }
-    }
-}
-
-fn mark_suspect<I: Io>(io: &I, mut superblock: Superblock, at: Copy) -> Result<(), OpenError> {
-    superblock.state = DiskState::Suspect;
-    superblock.sb_seq += 1;
-    let file = say(
-        "the superblock",
-        io.open(Name::Super(at.other()), Mode::Write),
-    )?;
-    let written = io.pwrite(&file, &superblock.encode(), 0);
-    say(
-        "the superblock's write",
-        written.and_then(|()| io.fsync(&file)),
-    )
-}
-
-/// A checkpoint as read.
-pub(crate) struct Loaded<F> {
-    pub(crate) header: CheckpointHeader,
-    pub(crate) rows: Vec<Row>,
-    pub(crate) body: Body,
-    pub(crate) newest: (Copy, F),
-    pub(crate) older: (Copy, F),
-}
-
-/// What one copy holds.
-type Copied = (CheckpointHeader, Vec<Row>, Body);
-
-/// The newest valid checkpoint.
-pub(crate) fn load_checkpoint<I: Io>(
-    io: &I,
-    superblock: &Superblock,
-    mode: Mode,
-) -> Result<Loaded<I::File>, OpenError> {
-    let open = |copy| say("a checkpoint", io.open(Name::Checkpoint(copy), mode));
-    let (a, b) = (open(Copy::A)?, open(Copy::B)?);
-    let read = |file: &I::File| -> Result<Copied, Result<Fault, io::Error>> {
-        read_checkpoint(io, file, superblock.disk)
-    };
-    let (read_a, read_b) = (read(&a), read(&b));
-    for fault in [&read_a, &read_b] {
-        if let Err(Ok(newer @ (Fault::Newer { .. } | Fault::Unknown(_)))) = fault {
-            return Err(OpenError::Newer(newer.clone()));
-        }
-    }
-    let a_is_newer = match (&read_a, &read_b) {
-        (Ok(a), Ok(b)) => a.0.ckpt_seq > b.0.ckpt_seq,
-        (Ok(_), Err(_)) => true,
-        (Err(_), Ok(_)) => false,
-        (Err(a), Err(b)) => {
-            let text = |fault: &Result<Fault, io::Error>| match fault {
-                Ok(fault) => fault.to_string(),
-                Err(error) => error.to_string(),
-            };
-            return Err(OpenError::NoCheckpoint {
-                a: text(a),
-                b: text(b),
-            });
-        }
-    };
-    let (a, b) = ((Copy::A, a), (Copy::B, b));
-    let (read, newest, older) = if a_is_newer {
-        (read_a, a, b)
-    } else {
-        (read_b, b, a)
-    };
-    let Ok((header, rows, body)) = read else {
-        unreachable!("the newer one was read")
-    };
-    Ok(Loaded {
-        header,
-        rows,
-        body,
-        newest,
-        older,
-    })
-}
-
-/// Reads and checks one copy.
-pub(crate) fn read_checkpoint<I: Io>(
-    io: &I,
-    file: &I::File,
-    disk: DiskUuid,
-) -> Result<Copied, Result<Fault, io::Error>> {
-    let mut page = [0; PAGE];
-    let len = io.pread(file, &mut page, 0).map_err(Err)?;
-    let bytes = io.bytes(file).map_err(Err)?;
-    let header = CheckpointHeader::decode(&page[..len], bytes).map_err(Ok)?;
-    if header.disk != disk {
-        return Err(Ok(Fault::Field {
-            what: "checkpoint",
-            field: "disk_uuid",
-            value: 0,
-        }));
-    }
-    // Both lengths were checked against the file's.
-    let mut rows = vec![0; header.rows_bytes() as usize];
-    read_exact(io, file, &mut rows, PAGE as u64).map_err(Err)?;
-    let body_at = PAGE as u64 + header.rows_bytes();
-    let mut body = vec![0; header.body_bytes as usize];
-    read_exact(io, file, &mut body, body_at).map_err(Err)?;
-    let check = |what, claimed, bytes: &[u8]| {
-        crate::format::check_crc(what, claimed, crc32c::crc32c(bytes)).map_err(Ok)
-    };
-    check("checkpoint rows", header.rows_crc, &rows)?;
-    check("checkpoint body", header.body_crc, &body)?;
-    let rows = rows
-        .chunks_exact(ROW_BYTES)
-        .take(header.rows as usize)
-        .map(Row::decode)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(Ok)?;
-    let body = Body::decode(&body).map_err(Ok)?;
-    Ok((header, rows, body))
-}
-
-/// The site log as a checkpoint holds it.
-fn site_of(body: &Body) -> Site {
-    Site {
-        log: body.site.clone(),
-        fresh_snapshot: None,
-    }
 }
