@@ -14,13 +14,18 @@
 //!           28 epoch i16 · 30 kind u8 (0 data, 1 opening, 2 commit, 3 abort) · 31 zero u8
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::batch::Header;
-use crate::varint;
 use crate::{Offset, ProducerEpoch, ProducerId, WallMs};
+
+mod entry;
+mod facts;
+mod rest;
+
+use entry::{Above, Batch, Entry, Item, Kind, NO_BATCH, NO_ITEM, NO_SLOT, NUMBER_MASK};
+pub use facts::{Claim, Fact, Marker, MarkerFault};
 
 /// Batches remembered of a pair as of the high watermark: what a Java client may have in flight.
 pub const BATCHES: usize = 5;
@@ -33,43 +38,10 @@ const VERSION: u16 = 1;
 const HEAD_BYTES: usize = 16;
 const ENTRY_BYTES: usize = 112;
 const ITEM_BYTES: usize = 32;
-const NO_SLOT: u16 = u16::MAX;
-const NO_ITEM: u32 = u32::MAX;
-/// Items are numbered modulo 2³¹, so that no number is [`NO_ITEM`].
-const NUMBER_MASK: u32 = u32::MAX >> 1;
 
 /// Number of a replica in its node's tables, the journal's `part_ix`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartIx(pub u32);
-
-/// What a batch says about its producer, before it has an offset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// Who wrote it.
-    pub pid: ProducerId,
-    /// In which generation.
-    pub epoch: ProducerEpoch,
-    /// Sequence of its first record; ≥ 0.
-    pub first_seq: i32,
-    /// Its last record, counted from the first; ≥ 0.
-    pub last_delta: i32,
-}
-
-impl Claim {
-    /// What `header` claims; `None` for a batch of a producer that is not idempotent.
-    #[must_use]
-    pub const fn of(header: &Header) -> Option<Self> {
-        if header.producer_id < 0 {
-            return None;
-        }
-        Some(Self {
-            pid: ProducerId(header.producer_id),
-            epoch: ProducerEpoch(header.producer_epoch),
-            first_seq: header.base_sequence,
-            last_delta: header.last_offset_delta,
-        })
-    }
-}
 
 /// What to do with a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,237 +67,6 @@ pub enum Verdict {
     },
     /// Every pair is pinned, or [`ABOVE_MAX`] batches wait for the high watermark: refuse, the client may retry.
     Crowded,
-}
-
-/// The end of a transaction, as its control record says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Marker {
-    /// Committed; else aborted.
-    pub commit: bool,
-    /// Epoch of the coordinator that decided.
-    pub coordinator_epoch: i32,
-}
-
-/// A control batch whose record is not one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the control batch at {0:?} holds no end marker of version 0")]
-pub struct MarkerFault(pub Offset);
-
-/// A stored batch, as far as windows care.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fact {
-    /// Where its first record lies.
-    pub base_offset: Offset,
-    /// Who wrote it, and its sequences; −1 and its delta for a marker.
-    pub claim: Claim,
-    /// Latest time in it.
-    pub max_ts: WallMs,
-    /// It belongs to a transaction.
-    pub transactional: bool,
-    /// Set for a control batch.
-    pub marker: Option<Marker>,
-}
-
-impl Fact {
-    /// What the batch of `header` adds; `None` if its producer is not idempotent. `records` are the bytes behind the
-    /// header, looked at only in a control batch, which is never compressed.
-    pub fn of(header: &Header, records: &[u8]) -> Result<Option<Self>, MarkerFault> {
-        let Some(claim) = Claim::of(header) else {
-            return Ok(None);
-        };
-        let marker = match header.control() {
-            // Compaction leaves a control batch without its record once its transaction is gone: nothing to end then.
-            true if header.records_count == 0 => return Ok(None),
-            true => Some(read_marker(records).ok_or(MarkerFault(header.base_offset))?),
-            false => None,
-        };
-        Ok(Some(Self {
-            base_offset: header.base_offset,
-            claim,
-            max_ts: header.max_timestamp,
-            transactional: header.transactional(),
-            marker,
-        }))
-    }
-
-    const fn next_offset(&self) -> Offset {
-        self.base_offset.plus(self.claim.last_delta as i64 + 1)
-    }
-}
-
-/// One record, key {version i16 = 0, type i16}, value {version i16, coordinator_epoch i32}, big-endian (KIP-98).
-fn read_marker(mut record: &[u8]) -> Option<Marker> {
-    let _length = varint::read_i32(&mut record).ok()?;
-    let _attributes = record.split_off_first()?;
-    let _timestamp_delta = varint::read_i64(&mut record).ok()?;
-    let _offset_delta = varint::read_i32(&mut record).ok()?;
-    if varint::read_i32(&mut record).ok()? != 4 {
-        return None;
-    }
-    let (key, mut record) = record.split_first_chunk::<4>()?;
-    if varint::read_i32(&mut record).ok()? != 6 {
-        return None;
-    }
-    let value = record.first_chunk::<6>()?;
-    let commit = match key {
-        [0, 0, 0, 0] => false,
-        [0, 0, 0, 1] => true,
-        _ => return None,
-    };
-    let [0, 0, epoch @ ..] = value else {
-        return None;
-    };
-    Some(Marker {
-        commit,
-        coordinator_epoch: i32::from_be_bytes(*epoch),
-    })
-}
-
-/// One remembered batch; `base_offset` −1 marks a place not used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Batch {
-    base_offset: Offset,
-    first_seq: i32,
-    last_delta: i32,
-}
-
-const NO_BATCH: Batch = Batch {
-    base_offset: Offset(-1),
-    first_seq: -1,
-    last_delta: -1,
-};
-
-impl Batch {
-    /// Sequences count from 0 to 2³¹−1 and begin again.
-    const fn next_seq(&self) -> i32 {
-        (self.first_seq as u32)
-            .wrapping_add(self.last_delta as u32)
-            .wrapping_add(1) as i32
-            & i32::MAX
-    }
-}
-
-/// A pair as of the high watermark, 128 B. `batches` are oldest first, places not used at the end.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    pid: i64,
-    part: PartIx,
-    /// −1: nothing of the pair lies below the high watermark yet.
-    epoch: i16,
-    /// None defined yet; kept as read.
-    flags: u16,
-    batches: [Batch; BATCHES],
-    last_ts: i64,
-    /// First offset of the open transaction; −1: none.
-    txn_first: i64,
-    coordinator_epoch: i32,
-    /// Rises with every marker and opening batch; guards compare it, so it needs no place at rest.
-    serial: u32,
-    /// Number of the newest item above the high watermark.
-    item: u32,
-    /// Neighbours in the order of the last append.
-    older: u16,
-    newer: u16,
-}
-
-const _: () = assert!(
-    size_of::<Entry>() == 128,
-    "the memory table counts 128 B a pair"
-);
-
-impl Entry {
-    const fn new(part: PartIx, pid: ProducerId) -> Self {
-        Self {
-            pid: pid.0,
-            part,
-            epoch: -1,
-            flags: 0,
-            batches: [NO_BATCH; BATCHES],
-            last_ts: -1,
-            txn_first: -1,
-            coordinator_epoch: -1,
-            serial: 0,
-            item: NO_ITEM,
-            older: NO_SLOT,
-            newer: NO_SLOT,
-        }
-    }
-
-    fn known(&self) -> impl DoubleEndedIterator<Item = &Batch> {
-        self.batches.iter().filter(|batch| batch.base_offset.0 >= 0)
-    }
-
-    /// Takes one item from above the high watermark below it.
-    fn fold(&mut self, item: &Item) {
-        if item.epoch > self.epoch {
-            self.batches = [NO_BATCH; BATCHES];
-            self.epoch = item.epoch;
-        }
-        match item.kind {
-            Kind::Commit | Kind::Abort => {
-                self.txn_first = -1;
-                self.coordinator_epoch = item.coordinator_epoch;
-                return;
-            }
-            Kind::Opening => self.txn_first = item.batch.base_offset.0,
-            Kind::Data => {}
-        }
-        match self.batches.iter_mut().find(|batch| **batch == NO_BATCH) {
-            Some(place) => *place = item.batch,
-            None => {
-                self.batches.copy_within(1.., 0);
-                self.batches[BATCHES - 1] = item.batch;
-            }
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Data = 0,
-    /// The first batch of a transaction in this partition.
-    Opening = 1,
-    Commit = 2,
-    Abort = 3,
-}
-
-impl Kind {
-    const fn marker(self) -> bool {
-        matches!(self, Self::Commit | Self::Abort)
-    }
-}
-
-/// A batch or marker above the high watermark.
-#[derive(Clone, Copy, Debug)]
-struct Item {
-    batch: Batch,
-    pid: i64,
-    epoch: i16,
-    kind: Kind,
-    coordinator_epoch: i32,
-    /// Number of the pair's item before this one.
-    before: u32,
-}
-
-/// What lies above one replica's high watermark, in the order of the log.
-#[derive(Clone, Debug, Default)]
-struct Above {
-    hw: Offset,
-    /// Batches below were fed.
-    end: Offset,
-    items: VecDeque<Item>,
-    /// Number of `items[0]`.
-    first: u32,
-}
-
-impl Above {
-    fn get(&self, number: u32) -> Option<&Item> {
-        if number == NO_ITEM {
-            return None;
-        }
-        self.items
-            .get((number.wrapping_sub(self.first) & NUMBER_MASK) as usize)
-    }
 }
 
 /// A producer as DescribeProducers shows it.
@@ -716,6 +457,5 @@ fn pairs_of(part: PartIx) -> std::ops::RangeInclusive<(PartIx, i64)> {
     (part, i64::MIN)..=(part, i64::MAX)
 }
 
-mod rest;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::LeaderEpoch;
+use crate::batch::Header;
 
 const P: PartIx = PartIx(3);
 
