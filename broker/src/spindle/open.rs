@@ -11,17 +11,20 @@ use std::sync::Arc;
 
 use model::{Incarnation, NodeId, SiteUuid};
 use site::{Node, Place, Site};
-use store::{
-    Config, Disk, DiskState, FormatConfig, LinuxIo, OpenError, Superblock, read_superblock,
-};
+use store::{Config, Disk, DiskState, FormatConfig, LinuxIo, OpenError, Superblock};
 use thiserror::Error;
 
 use crate::handover::HandedDisk;
 use crate::lock::DiskLock;
 use crate::mutation::{Mutation, is};
 
-/// Files of a disk whose making was cut short; superblocks come last.
-const OWN_NAMES: [&str; 5] = ["SUPER.a", "SUPER.b", "journal", "ckpt.a", "ckpt.b"];
+mod look;
+mod machine;
+
+pub(crate) use look::{Held, fresh, look};
+pub(crate) use machine::journal_on_disk;
+use machine::{fs_bytes, memory_bytes, timed_write_back, turns};
+
 /// All disks together may hold this part of memory in batches that are not written out yet.
 const DIRTY_PART: u64 = 4;
 
@@ -120,13 +123,6 @@ impl Fault {
                 | Self::RingHole { .. }
         )
     }
-}
-
-/// What lies in a disk's directory.
-pub(crate) enum Held {
-    /// Nothing, or a making that was cut short.
-    Blank,
-    Formatted(Box<Superblock>),
 }
 
 /// Where each disk of `node` lies, in the order of the site file; the first is the meta disk. On an appliance that is what
@@ -264,30 +260,6 @@ pub(crate) fn open_all(
     Ok((opened, away))
 }
 
-/// Whether `path` lies on a device that says it turns.
-fn turns(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(device) = fs::metadata(path).map(|it| it.dev()) else {
-        return false;
-    };
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    let block = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
-    // A partition's queue is its disk's.
-    [
-        block.join("queue/rotational"),
-        block.join("../queue/rotational"),
-    ]
-    .iter()
-    .any(|it| fs::read_to_string(it).is_ok_and(|it| it.trim() == "1"))
-}
-
-/// Extents are written out in the sweep's order, settled before the next group. The timer knows only files: it writes all
-/// that is dirty of one whose first dirty page is old, and nothing waits for it but the next groups' flushes (64
-/// partitions: p99 565 ms, without it 193).
-fn timed_write_back() -> bool {
-    fs::read_to_string("/proc/sys/vm/dirty_writeback_centisecs").is_ok_and(|it| it.trim() != "0")
-}
-
 /// A blank disk becomes the site's: the meta disk of an empty node draws the site's identity, the others take it from
 /// there, meta disk first, so that a cut in between leaves a FRESH disk beside a meta disk and not the reverse.
 fn join(
@@ -393,77 +365,6 @@ pub(crate) fn found_meta(
     })
 }
 
-pub(crate) fn look(place: &DiskPlace) -> Result<Held, Fault> {
-    let fault = |source| Fault::Io {
-        path: place.path.clone(),
-        source,
-    };
-    let mut names = match fs::read_dir(&place.path) {
-        Ok(entries) => entries
-            .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(fault)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Held::Blank),
-        Err(error) => return Err(fault(error)),
-    };
-    names.sort();
-    // A file system's own, in a directory that is its root.
-    names.retain(|name| name != "lost+found");
-    if names.is_empty() {
-        return Ok(Held::Blank);
-    }
-    let superblock = LinuxIo::new(&place.path, place.journal.clone())
-        .map_err(fault)
-        .map(|io| read_superblock(&io))?;
-    match superblock {
-        Ok((superblock, _)) => Ok(Held::Formatted(Box::new(superblock))),
-        Err(OpenError::NoSuperblock { .. }) if half_made(&place.path, &names).map_err(fault)? => {
-            Ok(Held::Blank)
-        }
-        Err(OpenError::NoSuperblock { a, b }) => match names.iter().find(|name| !ours(name)) {
-            Some(foreign) => Err(Fault::Foreign {
-                path: place.path.clone(),
-                found: format!("'{foreign}'"),
-            }),
-            None => Err(Fault::Disk {
-                path: place.path.clone(),
-                source: OpenError::NoSuperblock { a, b },
-            }),
-        },
-        Err(source) => Err(Fault::Disk {
-            path: place.path.clone(),
-            source,
-        }),
-    }
-}
-
-fn ours(name: &str) -> bool {
-    name == "ext" || OWN_NAMES.contains(&name)
-}
-
-/// Whether this is what a format that was cut short leaves: our names only, no extent, no byte in a superblock.
-fn half_made(path: &Path, names: &[String]) -> io::Result<bool> {
-    if !names.iter().all(|name| ours(name)) {
-        return Ok(false);
-    }
-    if names.iter().any(|name| name == "ext") {
-        for directory in fs::read_dir(path.join("ext"))? {
-            if fs::read_dir(directory?.path())?.next().is_some() {
-                return Ok(false);
-            }
-        }
-    }
-    for name in ["SUPER.a", "SUPER.b"] {
-        match fs::read(path.join(name)) {
-            Ok(bytes) if bytes.iter().any(|byte| *byte != 0) => return Ok(false),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(true)
-}
-
 pub(crate) fn make(
     place: &DiskPlace,
     io: &LinuxIo,
@@ -488,258 +389,6 @@ pub(crate) fn make(
     })
 }
 
-/// Bytes of the ring that lie in the disk's own file system.
-pub(crate) const fn journal_on_disk(place: &DiskPlace) -> u64 {
-    if place.journal.is_some() {
-        0
-    } else {
-        place.journal_bytes
-    }
-}
-
-struct FsBytes {
-    /// What an unprivileged writer may still take.
-    free: u64,
-    /// What the disk's directory holds already, if that matters: to count it takes seconds on a disk that turns.
-    held: u64,
-    /// The file system's size.
-    all: u64,
-}
-
-fn fs_bytes(path: &Path, usage: &site::Usage) -> Result<FsBytes, Fault> {
-    let fault = |source: io::Error| Fault::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let stat = rustix::fs::statvfs(path).map_err(|errno| fault(errno.into()))?;
-    let free = stat.f_bavail * stat.f_frsize;
-    let held = match usage.known() == Some(usage.resolve(free, 0)) {
-        true => 0,
-        false => held_bytes(path).map_err(fault)?,
-    };
-    Ok(FsBytes {
-        free,
-        held,
-        all: stat.f_blocks * stat.f_frsize,
-    })
-}
-
-/// Bytes of blocks below `path`; two levels of directories are all that a disk has.
-fn held_bytes(path: &Path) -> io::Result<u64> {
-    use std::os::unix::fs::MetadataExt;
-    let mut bytes = 0;
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        // st_blocks counts 512 B whatever the file system's own blocks are (stat(2)).
-        bytes += metadata.blocks() * 512;
-        if metadata.is_dir() && entry.file_name() != "lost+found" {
-            bytes += held_bytes(&entry.path())?;
-        }
-    }
-    Ok(bytes)
-}
-
-/// Memory of the machine, or what a control group leaves of it is not asked: the kernel's write-back knows neither.
-fn memory_bytes() -> u64 {
-    let info = rustix::system::sysinfo();
-    info.totalram * u64::from(info.mem_unit)
-}
-
-/// Whether the disk was never part of a site.
-pub(crate) fn fresh(superblock: &Superblock) -> bool {
-    superblock.state == DiskState::Fresh && superblock.site == SiteUuid::default()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    /// A directory that goes with the test.
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Self {
-            let path =
-                std::env::temp_dir().join(format!("howdah-open-{name}-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&path);
-            fs::create_dir_all(&path).unwrap();
-            Self(path)
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
-    fn two_disks() -> Site {
-        let text = "[site]\nname = \"x\"\n[[node]]\nname = \"a\"\naddress = \"127.0.0.1\"\n\
-            disk = [{ path = \"one\", use = \"1GiB\", journal = \"32MiB\" }, { path = \"two\", use = \"1GiB\", journal = \"32MiB\" }]\n";
-        site::parse(text, "x.toml").unwrap()
-    }
-
-    fn open(scratch: &Scratch) -> Result<Vec<Superblock>, Fault> {
-        let site = two_disks();
-        let (opened, _) = open_all(&site, 0, places(&site.nodes[0], &scratch.0, &[])?)?;
-        Ok(opened
-            .into_iter()
-            .map(|it| it.recovered.superblock)
-            .collect())
-    }
-
-    #[test]
-    fn an_empty_node_is_founded_once() {
-        let scratch = Scratch::new("once");
-        let first = open(&scratch).unwrap();
-        assert!(
-            first[0].meta && !first[1].meta,
-            "the first disk of the site file is the meta disk"
-        );
-        assert_eq!(first[0].site, first[1].site);
-        assert!(first[0].site != SiteUuid::default());
-        let second = open(&scratch).unwrap();
-        assert_eq!(
-            (first[0].site, first[0].disk),
-            (second[0].site, second[0].disk),
-            "the second start founds nothing"
-        );
-        assert_eq!(first[1].disk, second[1].disk);
-    }
-
-    #[test]
-    fn a_blank_data_disk_is_a_replacement() {
-        let scratch = Scratch::new("data");
-        let before = open(&scratch).unwrap();
-        fs::remove_dir_all(scratch.0.join("two")).unwrap();
-        let after = open(&scratch).unwrap();
-        assert_eq!(
-            (before[0].disk, before[0].site),
-            (after[0].disk, after[0].site)
-        );
-        assert_eq!(
-            (after[1].site, after[1].incarnation),
-            (before[0].site, before[0].incarnation)
-        );
-        assert_ne!(
-            before[1].disk, after[1].disk,
-            "another disk has another name"
-        );
-    }
-
-    #[test]
-    fn a_blank_meta_disk_founds_nothing_beside_data() {
-        let scratch = Scratch::new("meta");
-        open(&scratch).unwrap();
-        fs::remove_dir_all(scratch.0.join("one")).unwrap();
-        let fault = open(&scratch).unwrap_err();
-        assert!(
-            matches!(fault, Fault::MetaLost { .. }) && fault.protects(),
-            "{fault}"
-        );
-        assert!(
-            fault.to_string().contains("two") && fault.to_string().contains("howdah adopt"),
-            "{fault}"
-        );
-        assert!(!scratch.0.join("one").exists(), "nothing was made");
-    }
-
-    #[test]
-    fn a_disk_that_is_away_leaves_the_others_and_the_meta_disk_is_waited_for() {
-        let text = "[site]\nname = \"x\"\nsecret = { file = \"x.key\" }\n[[node]]\naddress = \"127.0.0.1\"\n\
-            disk = [{ serial = \"S1\", use = \"1GiB\", journal = \"32MiB\" }, { serial = \"S2\", use = \"1GiB\", journal = \"32MiB\" }]\n[appliance]\n";
-        let site = site::parse(text, "x.toml").unwrap();
-        let open = |scratch: &Scratch, disks: &[usize]| {
-            let handed: Vec<HandedDisk> = disks
-                .iter()
-                .map(|at| HandedDisk {
-                    at: *at,
-                    root: scratch.0.join(at.to_string()),
-                    ring: scratch.0.join(format!("ring{at}")),
-                })
-                .collect();
-            let places = places(&site.nodes[0], Path::new("nowhere"), &handed)?;
-            let (opened, away) = open_all(&site, 0, places)?;
-            let superblocks: Vec<_> = opened
-                .into_iter()
-                .map(|it| it.recovered.superblock)
-                .collect();
-            Ok::<_, Fault>((superblocks, away))
-        };
-        let scratch = Scratch::new("away");
-        // Not the other one: it would found a site that the meta disk may hold already.
-        let fault = open(&scratch, &[1]).unwrap_err();
-        assert!(
-            matches!(fault, Fault::MetaAway { .. }) && fault.protects(),
-            "{fault}"
-        );
-        assert!(!scratch.0.join("1/SUPER.a").exists(), "nothing was made");
-        let (both, away) = open(&scratch, &[0, 1]).unwrap();
-        assert!(both[0].meta && both[0].journal_apart && away.is_empty());
-        assert!(scratch.0.join("ring1").exists() && !scratch.0.join("1/journal").exists());
-        let (one, away) = open(&scratch, &[0]).unwrap();
-        assert_eq!((one.len(), one[0].disk), (1, both[0].disk));
-        assert_eq!(away, ["serial S2"]);
-        assert!(matches!(
-            open(&scratch, &[1]).unwrap_err(),
-            Fault::MetaAway { .. }
-        ));
-        assert!(matches!(
-            open(&scratch, &[]).unwrap_err(),
-            Fault::NotAPath(_)
-        ));
-        let (again, away) = open(&scratch, &[1, 0]).unwrap();
-        assert_eq!(again[1].disk, both[1].disk, "back as it was");
-        assert!(away.is_empty());
-    }
-
-    #[test]
-    fn what_is_not_ours_is_left_alone() {
-        let scratch = Scratch::new("foreign");
-        fs::create_dir(scratch.0.join("one")).unwrap();
-        fs::write(scratch.0.join("one/letters.txt"), "dear").unwrap();
-        let fault = open(&scratch).unwrap_err();
-        assert!(fault.to_string().contains("letters.txt"), "{fault}");
-        assert_eq!(
-            fs::read(scratch.0.join("one/letters.txt")).unwrap(),
-            b"dear"
-        );
-    }
-
-    #[test]
-    fn a_making_that_was_cut_short_is_made_anew() {
-        let scratch = Scratch::new("cut");
-        fs::create_dir_all(scratch.0.join("one/ext")).unwrap();
-        fs::write(scratch.0.join("one/journal"), [0; 4096]).unwrap();
-        fs::write(scratch.0.join("one/SUPER.a"), [0; 4096]).unwrap();
-        open(&scratch).unwrap();
-        // But two rotten superblocks beside extents are a disk that lost its name.
-        for name in ["SUPER.a", "SUPER.b"] {
-            fs::write(scratch.0.join("one").join(name), [7; 4096]).unwrap();
-        }
-        fs::create_dir_all(scratch.0.join("one/ext/00")).unwrap();
-        fs::write(scratch.0.join("one/ext/00/00000000.e"), [0; 4096]).unwrap();
-        assert!(
-            open(&scratch)
-                .unwrap_err()
-                .to_string()
-                .contains("superblock")
-        );
-    }
-
-    #[test]
-    fn another_nodes_disk_is_refused() {
-        let scratch = Scratch::new("other");
-        let one = Scratch::new("other-too");
-        open(&scratch).unwrap();
-        open(&one).unwrap();
-        fs::remove_dir_all(scratch.0.join("two")).unwrap();
-        fs::rename(one.0.join("two"), scratch.0.join("two")).unwrap();
-        assert!(matches!(
-            open(&scratch).unwrap_err(),
-            Fault::OtherIncarnation { .. }
-        ));
-    }
-}
+mod tests;

@@ -75,7 +75,7 @@ macro_rules! cold {
             let request = match header.call.api {
                 Api::Produce => Request::Produce(ProduceRequest::decode(frame, header)?),
                 Api::Fetch => Request::Fetch(FetchRequest::decode(frame, header)?),
-                $(Api::$api => Request::$api(decode_body(frame, header, schema::$schema)?),)*
+                $(Api::$api => Request::$api(decode_body(frame, header, schema::requests::$schema)?),)*
             };
             Ok(older::lift(request, header.call.version))
         }
@@ -85,7 +85,7 @@ macro_rules! cold {
         pub(crate) fn fields(api: Api) -> Option<&'static [schema::Field]> {
             match api {
                 Api::Produce | Api::Fetch => None,
-                $(Api::$api => Some(schema::$schema),)*
+                $(Api::$api => Some(schema::requests::$schema),)*
             }
         }
 
