@@ -277,7 +277,7 @@ impl Frame {
                 Err(FrameFault::Malformed("an offset below zero"))
             }
             Self::Fetched(response) => {
-                let bytes = response.rows.iter().map(|row| u64::from(row.bytes())).sum();
+                let bytes: u64 = response.rows.iter().map(|row| u64::from(row.bytes())).sum();
                 match batches.len() as u64 == bytes {
                     true => Ok(()),
                     false => Err(FrameFault::Malformed("batches that no row has, or too few")),

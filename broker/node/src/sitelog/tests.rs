@@ -7,11 +7,15 @@ use model::Uuid;
 
 use super::*;
 
+use crate::scenario::{self, Words};
+
+mod beats;
+mod broken;
 mod bytes;
 mod cluster;
+mod explore;
 mod peers;
 mod transitions;
-use crate::scenario::{self, Words};
 
 struct World {
     now: Instant,
