@@ -15,6 +15,8 @@ use crate::{Class, Config};
 
 /// Files kept ready of 1, 8 and 64 MiB: 256 MiB, 512 MiB and 2 GiB.
 pub(crate) const SPARE: [usize; 3] = [256, 64, 32];
+/// Slots that a ring may name beyond those that are known: what is kept ready and what a hole may have opened; 4 MiB of rows.
+const SLOTS_AHEAD_MAX: u64 = 64 * 1024;
 
 /// A slot ready for its next life.
 #[derive(Debug)]
@@ -62,6 +64,13 @@ impl Table {
         self.rows
             .get(life.slot as usize)
             .filter(|row| row.generation == life.generation && row.state != SlotState::Free)
+    }
+
+    /// Whether an entry of the ring may name this slot. A new one is the next behind the last; others may have been taken
+    /// between, ahead of their extents or for a compaction that was lost, but never so many: rows are memory, 64 B each.
+    pub(crate) fn may_name(&self, slot: u32) -> bool {
+        let slots = self.rows.len() as u64;
+        u64::from(slot) < slots + SLOTS_AHEAD_MAX
     }
 
     /// Puts a row at a slot that may lie behind the last one.

@@ -325,8 +325,7 @@ impl<F: Send + Sync + 'static> Replay<F> {
     pub(super) fn ext_open(&mut self, entry: &Entry) -> Result<(), Refusal> {
         let class = u8::try_from(entry.aux).ok().and_then(Class::from_u8);
         let class = class.ok_or_else(|| format!("EXT_OPEN of class {}", entry.aux))?;
-        // A slot more than every row of a full disk of 16 TiB in the smallest class is no slot.
-        if entry.life.slot >= 1 << 24 {
+        if !self.table.may_name(entry.life.slot) {
             return Err(format!("EXT_OPEN of slot {}", entry.life.slot).into());
         }
         let it = self.part(entry.part)?;
@@ -353,6 +352,9 @@ impl<F: Send + Sync + 'static> Replay<F> {
             .then(|| Row::decode(payload))
             .transpose()
             .map_err(|fault| fault.to_string())?;
+        if new.is_some() && !self.table.may_name(entry.life.slot) {
+            return Err(format!("EXT_SWAP to slot {}", entry.life.slot).into());
+        }
         let it = self.part(entry.part)?;
         let first = it.extents.iter().position(|slot| Some(slot) == old.first());
         let first = first.filter(|first| it.extents.iter().skip(*first).take(old.len()).eq(&old));

@@ -183,7 +183,7 @@ impl<F: Send + Sync + 'static> Replay<F> {
         self.lost.skipped.insert(key);
         let takes = matches!(entry.kind, EntryType::ExtOpen | EntryType::ExtSwap);
         let class = u8::try_from(entry.aux).ok().and_then(crate::Class::from_u8);
-        if let (true, Some(class)) = (takes && entry.life.slot < 1 << 24, class)
+        if let (true, Some(class)) = (takes && self.table.may_name(entry.life.slot), class)
             && entry.life.generation != 0
         {
             let row = Row {
