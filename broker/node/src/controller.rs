@@ -48,8 +48,8 @@ pub use leaders::{HAND_OVER_PATIENCE, PREFERRED_AFTER};
 use pass::Planning;
 use rows::Change;
 pub use types::{
-    Answer, Decision, DiskState, Effect, ElectFault, Event, Input, MoveFault, NodeBeat, NotSpared,
-    Proposal, Resigned, Settings, Wanted, Why, Wish,
+    Answer, Decision, Effect, ElectFault, Event, Input, MoveFault, NodeBeat, NotSpared, Proposal,
+    Resigned, Settings, Wanted, Why, Wish,
 };
 
 /// The machine of every node; it does nothing while its node has no office.

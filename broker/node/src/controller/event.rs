@@ -4,8 +4,7 @@ use core::fmt;
 
 use model::{DiskUuid, LeaderEpoch, NodeId, TopicPartition};
 
-use super::DiskState;
-use crate::sitelog::Replica;
+use crate::sitelog::{DiskState, Replica};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]

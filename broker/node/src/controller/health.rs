@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use model::{Instant, NodeId};
 
-use super::types::{DiskState, Event, NodeBeat};
+use super::types::{Event, NodeBeat};
 use crate::catalog::Catalog;
 use crate::mutation::{self, Mutation};
-use crate::sitelog::Replica;
+use crate::sitelog::{DiskState, Replica};
 
 /// What is known of a node since the office began.
 #[derive(Debug)]
@@ -205,9 +205,8 @@ impl Health {
             Some(DiskState::Suspect) => Standing::Suspect,
             Some(DiskState::Clean) if registered => Standing::Fit,
             Some(DiskState::Stalled) if registered => Standing::Stalled,
-            Some(DiskState::Clean | DiskState::Stalled | DiskState::Failed) | None => {
-                Standing::DiskGone
-            }
+            Some(DiskState::None | DiskState::Clean | DiskState::Stalled | DiskState::Failed)
+            | None => Standing::DiskGone,
         }
     }
 

@@ -6,11 +6,11 @@ use model::{Instant, NodeId, TopicPartition};
 use super::health::{Life, Standing};
 use super::leaders::min_insync;
 use super::rows::{Change, Draft};
-use super::types::{Decision, DiskState, Event, MoveFault};
+use super::types::{Decision, Event, MoveFault};
 use super::{Controller, Planning};
 use crate::catalog::{Catalog, Fault, Partition};
 use crate::mutation::{self, Mutation};
-use crate::sitelog::{Moving, Replica};
+use crate::sitelog::{DiskState, Moving, Replica};
 
 /// Replicas of a partition; a byte names one.
 const REPLICAS_MAX: usize = 127;

@@ -10,7 +10,7 @@ use crate::Ticket;
 use crate::catalog::{CreateTopic, Declared, Rules};
 use crate::partition::Member;
 use crate::scenario::{self, Words};
-use crate::sitelog::{Actor, Disk, Entry, Node, Record};
+use crate::sitelog::{Actor, Disk, DiskState, Entry, Node, Record};
 
 mod many;
 mod play;

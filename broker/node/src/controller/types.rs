@@ -7,7 +7,7 @@ use model::{DiskUuid, Incarnation, Instant, LeaderEpoch, NodeId, Term, TopicId, 
 use crate::Ticket;
 use crate::catalog::{Alter, CreateTopic, Declared, Fault, PlannedTopic};
 use crate::peer::{AlterIsr, IsrOutcome};
-use crate::sitelog::{Actor, Index, Node};
+use crate::sitelog::{Actor, DiskState, Index, Node};
 
 pub use super::event::{Decision, Event, Why};
 
@@ -27,19 +27,6 @@ pub struct Settings {
     pub hear: Duration,
 }
 
-/// What a node says of one of its disks. One it does not list is not mounted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DiskState {
-    /// Mounted, clean, in service.
-    Clean,
-    /// Nothing became durable for two seconds: the node gives up its leaderships there.
-    Stalled,
-    /// Out of service after an error or ten seconds; what it holds may come back.
-    Failed,
-    /// Its journal has a hole: what it holds may not be all that was acknowledged.
-    Suspect,
-}
-
 /// A node's report, some ten a second.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeBeat {
@@ -49,7 +36,7 @@ pub struct NodeBeat {
     pub incarnation: Incarnation,
     /// Drawn at each start of its broker.
     pub boot: u64,
-    /// Its disks.
+    /// Its disks. One it does not list is not mounted.
     pub disks: Vec<(DiskUuid, DiskState)>,
     /// The last entry of the site log it applied.
     pub applied: Index,
