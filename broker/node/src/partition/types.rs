@@ -72,7 +72,7 @@ pub struct Produce {
 }
 
 /// What the disk holds of a partition after recovery.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Recovered {
     /// First offset readers may ask for.
     pub log_start: Offset,
@@ -87,7 +87,7 @@ pub struct Recovered {
 }
 
 /// Where a leader epoch begins in a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EpochStart {
     /// The epoch.
     pub epoch: LeaderEpoch,

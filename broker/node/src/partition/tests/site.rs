@@ -18,6 +18,7 @@ use crate::peer::IsrOutcome;
 mod checks;
 mod control;
 mod node;
+mod orders;
 mod play;
 
 use control::{Control, Row};

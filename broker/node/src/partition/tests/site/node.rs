@@ -66,7 +66,7 @@ enum Op {
 }
 
 /// What survives, what is on its way, and what readers see.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(in super::super) struct SimDisk {
     queue: VecDeque<Op>,
     /// Written beside the journal.
