@@ -7,8 +7,8 @@ use super::{
     Broker, DiskFound, DiskIx, DiskStart, Effect, End, Event, ReplicaFound, ReplicaIx, partition,
 };
 use crate::Outbox;
-use crate::controller::DiskState;
 use crate::sitelog;
+use crate::sitelog::DiskState;
 
 /// One of them.
 #[derive(Debug)]
