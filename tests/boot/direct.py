@@ -204,7 +204,8 @@ class Machine:
 
 
 def kcat(*arguments, **keys):
-    return subprocess.run(["kcat", "-b", f"{NODE}:9092", *arguments], capture_output=True, text=True, timeout=120, **keys)
+    patience = ["-X", "api.version.request.timeout.ms=60000", "-X", "socket.timeout.ms=60000"]
+    return subprocess.run(["kcat", "-b", f"{NODE}:9092", *patience, *arguments], capture_output=True, text=True, timeout=120, **keys)
 
 
 def health():
