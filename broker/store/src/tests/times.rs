@@ -1,10 +1,10 @@
 //! Records found by their time, beside the times as they were written.
 
-use model::batch::Codec;
+use model::batch::{self, Codec};
 use model::record::{Builder, Producer};
-use model::{Offset, WallMs};
+use model::{LeaderEpoch, Offset, WallMs};
 
-use super::oracle::TODAY;
+use super::oracle::{TODAY, batch};
 use super::reads::{config, filled, seeds};
 use super::world::World;
 use crate::io::mem::Random;
@@ -122,4 +122,28 @@ fn records_that_can_not_be_read_are_found_by_their_batch() {
         .first_at(part, WallMs(i64::MAX), log.end, Reach::Disk)
         .unwrap();
     assert_eq!(later, Timed::Nothing);
+}
+
+#[test]
+fn a_claim_of_records_takes_no_memory() {
+    let mut world = World::new(12, config());
+    let part = world.part_new();
+    let mut bytes = batch(i32::MAX, 7, 1_000, None, 1);
+    batch::stamp_append_time(&mut bytes, TODAY);
+    world.append_bytes(part, bytes.into());
+    world.commit_all().unwrap();
+    let end = world.committed.logs[&part].end;
+    let view = world.disk().view();
+    let want = |offset| {
+        Timed::Found(Stamped {
+            offset,
+            timestamp: TODAY,
+            epoch: LeaderEpoch(0),
+        })
+    };
+    let found = view.first_at(part, TODAY, end, Reach::Memory).unwrap();
+    assert_eq!(found, want(Offset(0)));
+    let middle = Offset(i64::from(i32::MAX) / 2);
+    let latest = view.latest_time(part, middle, Reach::Memory).unwrap();
+    assert_eq!(latest, want(Offset(0)));
 }

@@ -4,6 +4,7 @@
 //! Deleted records, below the log's start, and those at or behind `until` are not found, although they may lie in
 //! extents that hold others.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use model::batch::{Codec, HEADER_BYTES, Header};
@@ -137,17 +138,21 @@ impl<I: Io> View<I> {
             if header.max_timestamp < time {
                 return Ok(Step::Done(None));
             }
-            let Step::Done(times) = times(walk, pos, header, reach)? else {
-                return Ok(Step::Cold);
-            };
-            let mut seen = times
-                .into_iter()
-                .filter(|(offset, at)| (span.from..span.until).contains(offset) && *at >= time);
-            Ok(Step::Done(seen.next().map(|(offset, timestamp)| Stamped {
-                offset,
-                timestamp,
-                epoch: header.leader_epoch,
-            })))
+            let mut found = None;
+            let looked = times(walk, pos, header, reach, |offsets, at| {
+                let first = offsets.start.max(span.from);
+                if found.is_none() && at >= time && first < offsets.end.min(span.until) {
+                    found = Some(Stamped {
+                        offset: first,
+                        timestamp: at,
+                        epoch: header.leader_epoch,
+                    });
+                }
+            })?;
+            Ok(match looked {
+                Step::Cold => Step::Cold,
+                Step::Done(()) => Step::Done(found),
+            })
         })
     }
 
@@ -179,15 +184,15 @@ impl<I: Io> View<I> {
                 latest = latest.max(header.max_timestamp);
                 return Ok(Step::Done(None::<()>));
             }
-            let Step::Done(times) = times(walk, pos, header, reach)? else {
-                return Ok(Step::Cold);
-            };
-            let seen = span.from..span.until;
-            let kept = times
-                .into_iter()
-                .filter(|(offset, _)| seen.contains(offset));
-            latest = kept.map(|(_, at)| at).fold(latest, WallMs::max);
-            Ok(Step::Done(None))
+            let looked = times(walk, pos, header, reach, |offsets, at| {
+                if offsets.start.max(span.from) < offsets.end.min(span.until) {
+                    latest = latest.max(at);
+                }
+            })?;
+            Ok(match looked {
+                Step::Cold => Step::Cold,
+                Step::Done(()) => Step::Done(None),
+            })
         })?;
         Ok(match walked {
             Step::Cold => Step::Cold,
@@ -237,19 +242,21 @@ impl<I: Io> View<I> {
     }
 }
 
-/// Offsets and times of a batch's records.
+/// Tells offsets of a batch and the time they share, in the order of the log. The header's count is the producer's word:
+/// nothing here takes memory or time by it.
 fn times<I: Io>(
     walk: &Walk<'_, I>,
     pos: u32,
     header: &Header,
     reach: Reach,
-) -> Result<Step<Vec<(Offset, WallMs)>>, ReadError> {
+    mut each: impl FnMut(Range<Offset>, WallMs),
+) -> Result<Step<()>, ReadError> {
+    let all = header.base_offset..header.next_offset();
     let whole = header.records_count == header.last_offset_delta.saturating_add(1);
     if header.log_append_time() && whole {
         // Every record has the batch's time.
-        let offsets = (0..header.records_count).map(|at| header.base_offset.plus(at.into()));
-        let times = offsets.map(|offset| (offset, header.max_timestamp));
-        return Ok(Step::Done(times.collect()));
+        each(all, header.max_timestamp);
+        return Ok(Step::Done(()));
     }
     let codec = header.codec();
     let quick = header.bytes <= QUICK_BYTES && codec == Ok(Codec::None);
@@ -260,28 +267,31 @@ fn times<I: Io>(
         return Ok(Step::Cold);
     };
     let records = &batch[HEADER_BYTES..];
-    let decoded = match codec {
-        Ok(Codec::None) => decoded(header, records),
+    let read = match codec {
+        Ok(Codec::None) => records_times(header, records, &mut each),
         Ok(codec) => codec::decompress(codec, records, PLAIN_BYTES_MAX)
-            .ok()
-            .and_then(|plain| decoded(header, &plain)),
-        Err(_) => None,
+            .is_ok_and(|plain| records_times(header, &plain, &mut each)),
+        Err(_) => false,
     };
-    // Records are their producer's affair: where they can't be read the batch's first offset is the answer that skips
-    // none of them.
-    let unread = || {
-        vec![
-            (header.base_offset, header.max_timestamp),
-            (header.last_offset(), header.max_timestamp),
-        ]
-    };
-    Ok(Step::Done(decoded.unwrap_or_else(unread)))
+    if !read {
+        // Records are their producer's affair: where they can't be read the batch's first offset is the answer that skips
+        // none of them.
+        each(all, header.max_timestamp);
+    }
+    Ok(Step::Done(()))
 }
 
-fn decoded(header: &Header, plain: &[u8]) -> Option<Vec<(Offset, WallMs)>> {
+/// The same of every record; false, and none is told, if one can't be read.
+fn records_times(
+    header: &Header,
+    plain: &[u8],
+    each: &mut impl FnMut(Range<Offset>, WallMs),
+) -> bool {
     let records = Records::new(plain, header.records_count);
-    let times = records.map(|record| {
-        let record = record.ok()?;
+    if records.clone().any(|record| record.is_err()) {
+        return false;
+    }
+    for record in records.flatten() {
         let time = match header.log_append_time() {
             true => header.max_timestamp,
             // Also with a delete horizon in the base: the deltas count from whatever it holds (KIP-534).
@@ -292,7 +302,8 @@ fn decoded(header: &Header, plain: &[u8]) -> Option<Vec<(Offset, WallMs)>> {
                     .saturating_add(record.timestamp_delta),
             ),
         };
-        Some((header.base_offset.plus(record.offset_delta.into()), time))
-    });
-    times.collect()
+        let offset = header.base_offset.plus(record.offset_delta.into());
+        each(offset..offset.plus(1), time);
+    }
+    true
 }
