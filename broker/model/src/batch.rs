@@ -57,6 +57,21 @@ impl Codec {
             Self::Zstd => 4,
         }
     }
+
+    /// Bytes that one byte can stand for at most.
+    const fn bytes_max(self) -> usize {
+        match self {
+            Self::None => 1,
+            // A length of 258 and its distance, in a bit each.
+            Self::Gzip => 1032,
+            // Three bytes copy 64.
+            Self::Snappy => 22,
+            // Each further byte of a length adds 255.
+            Self::Lz4 => 255,
+            // A block of 128 KiB of one byte takes four.
+            Self::Zstd => 32 * 1024,
+        }
+    }
 }
 
 /// A batch that may not be stored, and why.
@@ -95,7 +110,7 @@ pub enum BatchFault {
         /// Offset of the last one within the batch.
         last_offset_delta: i32,
     },
-    /// More records than its bytes can hold, where no codec hides their number.
+    /// More records than its bytes can hold, however well they are packed.
     #[error("{records_count} records in {bytes} bytes")]
     Crowded {
         /// Records claimed.
@@ -191,16 +206,16 @@ impl Header {
         Ok(header)
     }
 
-    /// Whether the batch can hold as many records as it claims: a claim takes offsets. What a codec hides is not counted,
-    /// as nothing here unpacks it; only the producer's own topic shows the gap.
+    /// Whether the batch can hold as many records as it claims: a claim takes offsets, and an extent holds 2³² of them. What
+    /// a codec hides is not counted, as nothing here unpacks it, but no codec hides more than its format allows.
     ///
     /// # Errors
     /// [`BatchFault::Crowded`], and an unknown codec.
     pub fn check_claim(&self) -> Result<(), BatchFault> {
         let bytes = self.bytes.saturating_sub(HEADER_BYTES);
-        let most = bytes / RECORD_BYTES_MIN;
+        let most = bytes.saturating_mul(self.codec()?.bytes_max()) / RECORD_BYTES_MIN;
         let claimed = usize::try_from(self.records_count).unwrap_or(0);
-        if self.codec()? == Codec::None && claimed > most {
+        if claimed > most {
             return Err(BatchFault::Crowded {
                 records_count: self.records_count,
                 bytes,
@@ -391,6 +406,25 @@ mod tests {
             })
         );
         assert!(claim(i32::MAX, &[0; 7]).is_err());
+    }
+
+    #[test]
+    fn what_a_codec_packs_best_is_believed_and_no_more() {
+        for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+            let plain = vec![0; 4 << 20];
+            let packed = crate::codec::compress(codec, &plain).expect("packs");
+            let claim = |count: usize| {
+                let mut bytes = batch(i32::try_from(count).expect("small"), &packed);
+                bytes[21..23].copy_from_slice(&codec.bits().to_be_bytes());
+                seal(&mut bytes);
+                let header = Header::check(&bytes).expect("whole");
+                header.check_claim()
+            };
+            assert_eq!(claim(plain.len() / RECORD_BYTES_MIN), Ok(()), "{codec:?}");
+            let most = packed.len() * codec.bytes_max() / RECORD_BYTES_MIN;
+            assert_eq!(claim(most), Ok(()), "{codec:?}");
+            assert!(claim(most + 1).is_err(), "{codec:?}");
+        }
     }
 
     #[test]
