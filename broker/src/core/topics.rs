@@ -77,7 +77,7 @@ impl Topic {
         Ok(())
     }
 
-    /// Whether every record of `batch` has a key; says which has none.
+    /// Whether every record of `batch` has a key, and its own place; says which has not. Compaction goes by both.
     pub(crate) fn check_keys(&self, header: &Header, batch: &[u8]) -> Result<(), String> {
         let body = &batch[model::batch::HEADER_BYTES..];
         let plain;
@@ -95,6 +95,12 @@ impl Topic {
                 return Err(format!(
                     "record {at} has no key, and {} is compacted",
                     self.name
+                ));
+            }
+            if i32::try_from(at) != Ok(record.offset_delta) {
+                return Err(format!(
+                    "record {at} says that it is the batch's {}, and {} is compacted",
+                    record.offset_delta, self.name
                 ));
             }
         }

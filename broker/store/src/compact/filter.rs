@@ -60,6 +60,17 @@ pub(super) fn records<'b>(header: &Header, batch: &'b [u8]) -> Option<Cow<'b, [u
     }
 }
 
+/// Whether records lie where a producer's do: at rising offsets, none behind their batch's last. At any other place one
+/// would stand for a later record of its key, which would go for it.
+pub(super) fn placed(header: &Header, mut deltas: impl Iterator<Item = i32>) -> bool {
+    let mut least = 0;
+    deltas.all(|delta| {
+        let fits = (least..=header.last_offset_delta).contains(&delta);
+        least = delta.saturating_add(1);
+        fits
+    })
+}
+
 /// Decides over one checked batch.
 pub(super) fn filter(header: &Header, batch: &[u8], rules: &Rules<'_>) -> Verdict {
     if header.records_count == 0 && !header.control() && !header.unknown_attributes() {
@@ -76,6 +87,9 @@ pub(super) fn filter(header: &Header, batch: &[u8], rules: &Rules<'_>) -> Verdic
     let Ok(records) = records else {
         return Verdict::Opaque;
     };
+    if !placed(header, records.iter().map(|record| record.offset_delta)) {
+        return Verdict::Opaque;
+    }
     let dead = header.delete_horizon()
         && rules.tombstones_go
         && rules.now.is_some_and(|now| header.base_timestamp < now);

@@ -388,10 +388,12 @@ impl<I: Io> Compactor<I> {
     }
 }
 
-/// Maps the keys of a batch; false if the map is full. One whose records don't read maps nothing: it stays as it is.
+/// Maps the keys of a batch; false if the map is full. One whose records don't read, or don't lie where they should, maps
+/// nothing: it stays as it is.
 fn map_batch(keys: &mut KeyMap, header: &Header, records: &[u8]) -> bool {
     let records = Records::new(records, header.records_count);
-    if records.clone().any(|record| record.is_err()) {
+    let deltas = records.clone().flatten().map(|record| record.offset_delta);
+    if records.clone().any(|record| record.is_err()) || !filter::placed(header, deltas) {
         return true;
     }
     records.flatten().all(|record| {

@@ -191,6 +191,37 @@ fn what_it_does_not_know_stays_as_it_is() {
 }
 
 #[test]
+fn a_record_out_of_its_place_takes_no_later_one_with_it() {
+    let mut bench = Bench::new(16);
+    let mut early = super::oracle::batch(1, 0, TODAY.0, None, 0);
+    let none = std::iter::empty();
+    // It says that it is the millionth of its batch, which has one.
+    model::record::write(&mut early, 1_000_000, 0, Some(b"only"), Some(b"1"), none);
+    model::batch::seal(&mut early);
+    bench.run(Op::Append(Append {
+        part: PART,
+        base_offset: Offset(0),
+        leader_epoch: LeaderEpoch(0),
+        hw: Offset(0),
+        gap: false,
+        append_time: None,
+        batch: early.into(),
+    }));
+    bench.end = Offset(1);
+    let mut late = Builder::default();
+    late.push(TODAY.0, Some(b"only"), Some(b"2"), std::iter::empty());
+    bench.append_bytes(late.finish(Codec::None, Producer::NONE).unwrap());
+    for _ in 0..900 {
+        bench.append(50, 2500);
+    }
+    let (cleaned, _) = bench.compact(KeyMap::default(), None).unwrap();
+    assert!(cleaned.records_dropped > 0 && cleaned.opaque == 1);
+    let late = bench.batches().into_iter().nth(1).unwrap();
+    let header = Header::read(&late).unwrap();
+    assert_eq!((header.base_offset, header.records_count), (Offset(1), 1));
+}
+
+#[test]
 fn an_extent_that_goes_meanwhile_makes_the_swap_stale() {
     let mut bench = Bench::new(17);
     for _ in 0..900 {
