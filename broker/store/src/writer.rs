@@ -97,16 +97,16 @@ impl<I: Io> Disk<I> {
             let marked = self.mark_urgent(queue);
             if marked.iter().any(|it| *it) {
                 let all = std::mem::take(&mut queue.ops);
+                let mut applied = Ok(());
                 for ((op, tag), marked) in all.into_iter().zip(marked) {
-                    if marked {
+                    if marked && applied.is_ok() {
                         queue.urgent -= usize::from(op.urgent());
-                        let outcome = self.apply(op, trusted)?;
-                        done.push((tag, outcome));
+                        applied = self.apply_told(op, tag, trusted, done);
                     } else {
                         queue.ops.push_back((op, tag));
                     }
                 }
-                return Ok(false);
+                return applied.map(|()| false);
             }
         }
         if self.dirty.bytes() > self.config.dirty_bytes_max && !self.sweep.written_since_group {
@@ -142,14 +142,26 @@ impl<I: Io> Disk<I> {
             let (op, tag) = queue.ops.pop_front().expect("seen above");
             queue.urgent -= usize::from(op.urgent());
             let last = matches!(op, Op::Clean);
-            let outcome = self.apply(op, trusted)?;
-            done.push((tag, outcome));
+            self.apply_told(op, tag, trusted, done)?;
             taken += 1;
             if last || self.io.now().since(began) >= GATHER {
                 break;
             }
         }
         Ok(false)
+    }
+
+    /// Does one operation and says what became of it: whoever waits for one that fails half-way must hear of it, too.
+    fn apply_told<T>(
+        &mut self,
+        op: Op,
+        tag: T,
+        trusted: Option<WallMs>,
+        done: &mut Vec<(T, Outcome)>,
+    ) -> io::Result<()> {
+        let applied = self.apply(op, trusted);
+        done.push((tag, *applied.as_ref().unwrap_or(&Outcome::Failed)));
+        applied.map(drop)
     }
 
     /// Which operations go in a control group now: the urgent ones, and what their partitions have queued before them.

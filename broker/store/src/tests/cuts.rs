@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use model::LeaderEpoch;
+
 use super::world::{FORMAT, World};
 use crate::phase::Phase;
-use crate::{Config, Disk, MemIo, Op, read_superblock};
+use crate::{Config, Disk, MemIo, Op, Outcome, read_superblock};
 
 fn config() -> Config {
     Config {
@@ -226,4 +228,32 @@ fn an_epoch_waits_for_its_own_batches() {
         epochs,
         [(LeaderEpoch(0), Offset(0)), (LeaderEpoch(1), start)]
     );
+}
+
+#[test]
+fn after_a_failure_each_operation_was_told_or_still_waits() {
+    for (fails_at, urgent) in (0..4).flat_map(|at| [(at, false), (at, true)]) {
+        let mut world = World::new(5, Config::default());
+        let parts = [world.part_new(), world.part_new()];
+        world.commit_all().unwrap();
+        world.append(parts[0], 100);
+        if urgent {
+            world.push(Op::Epoch {
+                part: parts[0],
+                epoch: LeaderEpoch(3),
+                start: Some(world.planned.logs[&parts[0]].end),
+                unclean: false,
+            });
+        }
+        world.append(parts[1], 100);
+        let pushed = world.queue.len();
+        world.io.fail_after(fails_at);
+        let World { disk, queue, .. } = &mut world;
+        let mut done = Vec::new();
+        let committed = disk.as_mut().unwrap().commit(queue, None, &mut done);
+        assert!(committed.is_err(), "operation {fails_at}");
+        assert_eq!(done.len() + queue.len(), pushed, "operation {fails_at}");
+        let failed = |(_, outcome): &(Op, Outcome)| *outcome == Outcome::Failed;
+        assert!(done.iter().all(failed));
+    }
 }
