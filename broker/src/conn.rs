@@ -22,7 +22,7 @@ use crate::dispatch;
 use crate::pool::FRAME_BYTES_MAX;
 use crate::replies::{Answer, Piece, Replies};
 use crate::spindle::FileRange;
-use crate::stream::{SENDFILE_TURN_BYTES, Stream};
+use crate::stream::{SENDFILE_TURN_BYTES, Stream, Turn};
 
 /// The buffer of an idle connection, and the largest frame that needs no room from the pool.
 const IDLE_BYTES: usize = 4096;
@@ -184,6 +184,7 @@ async fn read_body(stream: &Stream, buffer: &mut BytesMut, bytes_max: usize) -> 
 }
 
 async fn write_loop(core: &Rc<Core>, stream: &Stream, replies: &Replies) -> io::Result<()> {
+    let mut turn = Turn::default();
     loop {
         match replies.next().await {
             Answer::Bytes(bytes) => {
@@ -198,7 +199,7 @@ async fn write_loop(core: &Rc<Core>, stream: &Stream, replies: &Replies) -> io::
                             core.counters.bytes_out.add(bytes.len() as u64);
                             stream.write_all(&bytes, at < last).await?;
                         }
-                        Piece::File(range) => send_range(core, stream, range).await?,
+                        Piece::File(range) => send_range(core, stream, range, &mut turn).await?,
                     }
                 }
             }
@@ -210,7 +211,12 @@ async fn write_loop(core: &Rc<Core>, stream: &Stream, replies: &Replies) -> io::
 }
 
 /// Sends a file's range: what memory holds from here, the rest behind the disk's reader thread.
-async fn send_range(core: &Rc<Core>, stream: &Stream, mut range: FileRange) -> io::Result<()> {
+async fn send_range(
+    core: &Rc<Core>,
+    stream: &Stream,
+    mut range: FileRange,
+    turn: &mut Turn,
+) -> io::Result<()> {
     core.counters.bytes_out.add(range.len() as u64);
     while !range.is_empty() {
         if range.called_back() {
@@ -219,21 +225,22 @@ async fn send_range(core: &Rc<Core>, stream: &Stream, mut range: FileRange) -> i
                 "readers hold too many extents, and this one for longest",
             ));
         }
-        let turn = range.front(SENDFILE_TURN_BYTES);
-        if !turn.resident() {
+        let front = range.front(SENDFILE_TURN_BYTES);
+        if !front.resident() {
             core.warm(&range).await?;
         }
-        if turn.len() < COPY_BELOW_BYTES {
-            let mut copy = vec![0; turn.len()];
-            turn.read_into(&mut copy)?;
+        let sent = if front.len() < COPY_BELOW_BYTES {
+            let mut copy = vec![0; front.len()];
+            front.read_into(&mut copy)?;
             stream.write_all(&copy, false).await?;
-            range.advance(copy.len());
+            copy.len()
         } else {
-            let sent = stream
-                .send_file(turn.file(), turn.position(), turn.len())
-                .await?;
-            range.advance(sent);
-        }
+            stream
+                .send_file(front.file(), front.position(), front.len())
+                .await?
+        };
+        range.advance(sent);
+        turn.took(sent).await;
     }
     Ok(())
 }

@@ -11,12 +11,38 @@ use bytes::{BufMut, BytesMut};
 use rustix::net::SendFlags;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 /// A peer that takes no byte of an answer for this long is closed: it pins extents and memory.
 const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
-/// Bytes handed to one `sendfile` call, so that one fast reader doesn't keep the core thread from the others.
+/// Bytes handed to one `sendfile` call, and sent before other tasks have their turn on the core thread.
 pub(crate) const SENDFILE_TURN_BYTES: usize = 256 * 1024;
+
+/// What a connection may still send in this turn. A peer on this machine takes bytes as fast as `sendfile` gives them, so
+/// its socket may never say that it is full: an answer of 55 MiB would keep the core thread for a tenth of a second.
+pub(crate) struct Turn {
+    left: usize,
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self {
+            left: SENDFILE_TURN_BYTES,
+        }
+    }
+}
+
+impl Turn {
+    /// Bytes were sent; lets the others run once a whole turn was.
+    pub(crate) async fn took(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes);
+        if self.left == 0 {
+            *self = Self::default();
+            yield_now().await;
+        }
+    }
+}
 
 /// A connected client.
 pub(crate) struct Stream {
@@ -130,5 +156,46 @@ impl Stream {
                     "the peer takes no bytes",
                 ))
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use tokio::task::{LocalSet, spawn_local};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn others_run_after_each_turn_however_many_ranges_it_had() {
+        const TURNS: usize = 20;
+        let ran = Rc::new(Cell::new(0));
+        let other = {
+            let ran = ran.clone();
+            async move {
+                loop {
+                    ran.set(ran.get() + 1);
+                    yield_now().await;
+                }
+            }
+        };
+        let sends = async move {
+            let mut turn = Turn::default();
+            let before = ran.get();
+            for _ in 0..TURNS * 4 {
+                turn.took(SENDFILE_TURN_BYTES / 4).await;
+            }
+            ran.get() - before
+        };
+        let local = LocalSet::new();
+        let others = local.run_until(async {
+            let other = spawn_local(other);
+            let others = spawn_local(sends).await.expect("it does not panic");
+            other.abort();
+            others
+        });
+        assert!((TURNS - 1..=TURNS + 1).contains(&others.await));
     }
 }
