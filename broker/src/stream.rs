@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
+use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::SendFlags;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -43,6 +44,9 @@ impl Turn {
         }
     }
 }
+
+/// `SIOCOUTQ`, which is `TIOCOUTQ`.
+const OUTQ: Opcode = libc::TIOCOUTQ as Opcode;
 
 /// A connected client.
 pub(crate) struct Stream {
@@ -147,15 +151,30 @@ impl Stream {
         }
     }
 
+    /// Waits until the socket takes more; fails once the peer has taken nothing for 30 s. The socket says that it has room
+    /// only when a third of its buffer is free, which takes minutes on a thin line: so it is asked what the peer takes,
+    /// and only of those that let half the time pass.
     async fn writable(&self) -> io::Result<()> {
-        timeout(WRITE_STALL_MAX, self.socket.writable())
-            .await
-            .unwrap_or_else(|_| {
-                Err(io::Error::new(
+        let mut left = None;
+        loop {
+            if let Ok(ready) = timeout(WRITE_STALL_MAX / 2, self.socket.writable()).await {
+                return ready;
+            }
+            let now = self.unacknowledged()?;
+            if left.replace(now).is_some_and(|before| now >= before) {
+                return Err(io::Error::new(
                     io::ErrorKind::TimedOut,
                     "the peer takes no bytes",
-                ))
-            })
+                ));
+            }
+        }
+    }
+
+    /// Bytes handed to the socket that the peer has not acknowledged (tcp(7), SIOCOUTQ).
+    fn unacknowledged(&self) -> io::Result<i32> {
+        // SAFETY: the opcode reads nothing and writes one int, which is what `Getter` gives it room for.
+        let left = unsafe { ioctl(self.socket.as_fd(), Getter::<OUTQ, i32>::new()) };
+        Ok(left?)
     }
 }
 
@@ -164,6 +183,7 @@ mod tests {
     use std::cell::Cell;
     use std::rc::Rc;
 
+    use tokio::net::TcpListener;
     use tokio::task::{LocalSet, spawn_local};
 
     use super::*;
@@ -197,5 +217,31 @@ mod tests {
             others
         });
         assert!((TURNS - 1..=TURNS + 1).contains(&others.await));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_little_is_told_from_one_that_takes_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let peer = TcpStream::connect(address).await.expect("connects");
+        let (socket, _) = listener.accept().await.expect("comes in");
+        let stream = Stream::new(socket, address.ip());
+        while stream.try_write(&[0; 65536], SendFlags::empty()).is_ok() {}
+        let full = stream.unacknowledged().expect("an open socket");
+        assert!(full > 0);
+        // The window opens again once a part of the peer's own buffer is read; ours is far from a third free then.
+        let mut left = full;
+        let mut bytes = vec![0; 65536];
+        while left == full {
+            peer.readable().await.expect("open");
+            let read = peer.try_read(&mut bytes);
+            assert!(
+                read.is_ok_and(|read| read > 0),
+                "all was read, and nothing moved"
+            );
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            left = stream.unacknowledged().expect("an open socket");
+        }
+        assert!(left < full);
     }
 }
