@@ -52,7 +52,7 @@ pub struct Disk<I: Io> {
     pub(crate) io: Arc<I>,
     pub(crate) config: Config,
     pub(crate) superblock: Superblock,
-    /// Which copy was written last.
+    /// Which copy was read: the other one is written first.
     pub(crate) superblock_at: Copy,
     pub(crate) ring: Ring<I::File>,
     pub(crate) table: Table,
@@ -197,14 +197,15 @@ impl<I: Io> Disk<I> {
         })
     }
 
-    /// Writes the superblock over the older copy.
+    /// Writes the superblock over both copies, one after the other. If only one had it, rot there would bring back what the
+    /// other says: that the disk is FRESH, which a start makes anew, or that the log ended in order long ago.
     pub(crate) fn write_superblock(&mut self) -> std::io::Result<()> {
         self.superblock.sb_seq += 1;
-        let copy = self.superblock_at.other();
-        let file = self.io.open(Name::Super(copy), Mode::Write)?;
-        self.io.pwrite(&file, &self.superblock.encode(), 0)?;
-        self.io.fsync(&file)?;
-        self.superblock_at = copy;
+        for copy in [self.superblock_at.other(), self.superblock_at] {
+            let file = self.io.open(Name::Super(copy), Mode::Write)?;
+            self.io.pwrite(&file, &self.superblock.encode(), 0)?;
+            self.io.fsync(&file)?;
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@ mod cuts;
 mod dump;
 mod exercise;
 mod hostile;
+mod marks;
 mod oracle;
 mod reads;
 mod restart;
