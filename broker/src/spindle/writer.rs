@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use model::Instant;
 use node::sitelog::Index;
-use store::{Disk, DiskError, LinuxIo, Outcome, Queue, Work};
+use store::{Disk, DiskError, LinuxIo, Outcome, Queue, Stats, Work};
 use tokio::sync::mpsc;
 
 use super::compactor::{Driver, Inbox, Moment, Step};
@@ -25,6 +25,8 @@ const ERRORS_WITHIN: Duration = Duration::from_secs(3600);
 /// Readers of the failed disk's files let go of them within the 30 s after which a stalled connection is closed.
 const PINS_MAX: Duration = Duration::from_secs(60);
 const PINS_POLL: Duration = Duration::from_millis(100);
+/// Between two tries of a group for which there is no room, while nothing can be done to make some.
+const HELD_POLL: Duration = Duration::from_millis(10);
 
 pub(super) struct Writer {
     at: usize,
@@ -36,6 +38,7 @@ pub(super) struct Writer {
     turns: Turns,
     compaction: Driver,
     errors: VecDeque<Instant>,
+    told_no_room: bool,
 }
 
 /// Why the thread stopped writing.
@@ -63,6 +66,7 @@ impl Writer {
             turns,
             compaction: Driver::default(),
             errors: VecDeque::new(),
+            told_no_room: false,
         }
     }
 
@@ -108,6 +112,7 @@ impl Writer {
             if !self.take(&work) && self.queue.is_empty() {
                 return End::Stopped;
             }
+            let mut held = false;
             if !self.queue.is_empty() {
                 self.shared.pace.begin_group();
                 let began = self.begin();
@@ -122,7 +127,10 @@ impl Writer {
                 let took = wrote.then_some(took);
                 self.report(&mut done, took);
                 match committed {
-                    Ok(committed) => self.snapshot(committed.snapshot),
+                    Ok(committed) => {
+                        held = committed.held;
+                        self.snapshot(committed.snapshot);
+                    }
                     Err(error) => return End::Failed(error),
                 }
                 if cleaned {
@@ -138,6 +146,9 @@ impl Writer {
             match worked {
                 Ok(next) => {
                     self.snapshot(next.snapshot);
+                    if held && !next.did {
+                        drop(self.shared.sleep(self.shared.lock(), Some(HELD_POLL)));
+                    }
                     work = next;
                 }
                 Err(error) => return End::Failed(error),
@@ -146,9 +157,26 @@ impl Writer {
                 return End::Failed(error);
             }
             self.shared.pace.offer();
-            if let Ok(mut stats) = self.shared.stats.lock() {
-                *stats = disk.stats();
+            let now = disk.stats();
+            let stats = self.shared.stats.lock().ok();
+            let before = stats.map(|mut stats| std::mem::replace(&mut *stats, now));
+            if let Some(before) = before {
+                self.no_room(&before, &now);
             }
+        }
+    }
+
+    /// Says once, until one is made again, that there is no room for a checkpoint.
+    fn no_room(&mut self, before: &Stats, now: &Stats) {
+        if now.checkpoints > before.checkpoints {
+            self.told_no_room = false;
+        }
+        if now.checkpoints_no_room > before.checkpoints_no_room && !self.told_no_room {
+            self.told_no_room = true;
+            tracing::error!(
+                disk = %self.place.path.display(),
+                "others have filled the file system: no room for a checkpoint, and the journal is not emptied until there is"
+            );
         }
     }
 

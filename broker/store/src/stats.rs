@@ -37,6 +37,8 @@ pub struct Stats {
     pub settles: u64,
     /// Checkpoints recorded.
     pub checkpoints: u64,
+    /// Times that a file system filled by others had no room for one.
+    pub checkpoints_no_room: u64,
     /// Bytes of these.
     pub checkpoint_bytes: u64,
     /// Longest piece of background work of any kind: a group may have waited so long for it.

@@ -12,6 +12,7 @@ use core::time::Duration;
 
 use model::Instant;
 
+use crate::alloc::full;
 use crate::dirty::Key;
 use crate::disk::Disk;
 use crate::io::{FileSystem, Io};
@@ -37,6 +38,8 @@ const CIRCLE_TIME: Duration = Duration::from_secs(60);
 const OLD: Duration = Duration::from_secs(30);
 /// A disk is idle when no group came for so long.
 const IDLE: Duration = Duration::from_millis(100);
+/// A checkpoint that found no room is tried again after this.
+const NO_ROOM: Duration = Duration::from_secs(1);
 /// What a visit is taken to cost before one was measured.
 const VISIT: Duration = Duration::from_millis(20);
 
@@ -78,6 +81,8 @@ pub(crate) struct Sweep {
     pub(crate) wanted: bool,
     /// Data waits for what a circle frees.
     pub(crate) held: bool,
+    /// No circle begins before: the last one found no room for its checkpoint.
+    no_room: Option<Instant>,
 }
 
 impl Sweep {
@@ -92,6 +97,7 @@ impl Sweep {
             group_since_step: false,
             wanted: false,
             held: false,
+            no_room: None,
         }
     }
 }
@@ -108,7 +114,8 @@ impl<I: Io> Disk<I> {
 
     /// Whether a circle should begin now: something changed, and enough of it, or long ago.
     pub(crate) fn circle_due(&self, now: Instant) -> bool {
-        if self.sweep.circle.is_some() || self.checkpoints.busy() {
+        let early = self.sweep.no_room.is_some_and(|until| now < until);
+        if self.sweep.circle.is_some() || self.checkpoints.busy() || early {
             return false;
         }
         if self.sweep.wanted {
@@ -125,10 +132,21 @@ impl<I: Io> Disk<I> {
             || self.dirty.bytes() > self.config.dirty_bytes_max / 2
     }
 
-    /// Begins a circle at the boundary behind the last group, with the metadata as it is now.
+    /// Begins a circle at the boundary behind the last group, with the metadata as it is now. Where the file system has no
+    /// room for it, none begins for a while.
     pub(crate) fn begin_circle(&mut self, now: Instant) -> io::Result<()> {
         let boundary = self.ring.seq - 1;
-        self.freeze(boundary)?;
+        match self.freeze(boundary) {
+            // Others have filled the file system, which is no fault of the disk: the ring goes on holding what the
+            // checkpoint would have, and once it is full data waits.
+            Err(error) if full(&error) => {
+                self.sweep.no_room = Some(now + NO_ROOM);
+                self.stats.checkpoints_no_room += 1;
+                return Ok(());
+            }
+            frozen => frozen?,
+        }
+        self.sweep.no_room = None;
         self.sweep.circle = Some(Circle {
             boundary,
             head: self.ring.head,
@@ -264,7 +282,8 @@ impl<I: Io> Disk<I> {
         if self.sweep.circle.is_some() {
             return Some(now + Duration::from_secs(1));
         }
-        self.dirty.oldest().map(|born| born + OLD)
+        let due = self.dirty.oldest().map(|born| born + OLD);
+        due.max(due.and(self.sweep.no_room))
     }
 }
 
