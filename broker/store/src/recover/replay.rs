@@ -241,7 +241,7 @@ impl<F: Send + Sync + 'static> Replay<F> {
                 row.state = SlotState::Sealed;
             }
             EntryType::ExtFree => {
-                self.living(entry)?.state = SlotState::Freeing;
+                self.leaving(entry)?.state = SlotState::Freeing;
                 if let Some(it) = self.parts.get_mut(&part) {
                     it.extents.retain(|slot| *slot != entry.life.slot);
                 }
@@ -285,12 +285,23 @@ impl<F: Send + Sync + 'static> Replay<F> {
     }
 
     fn living(&mut self, entry: &Entry) -> Result<&mut Row, String> {
+        self.row(entry, &[SlotState::Open, SlotState::Sealed])
+    }
+
+    /// The row of an extent that goes, if it is not known to go already: by a LOG_START beyond the log's end, or by its
+    /// replica's PART_DEL or a checkpoint that came before this record, for which a group had no room.
+    fn leaving(&mut self, entry: &Entry) -> Result<&mut Row, String> {
+        self.row(
+            entry,
+            &[SlotState::Open, SlotState::Sealed, SlotState::Freeing],
+        )
+    }
+
+    fn row(&mut self, entry: &Entry, states: &[SlotState]) -> Result<&mut Row, String> {
         let SlotLife { slot, generation } = entry.life;
         let row = self.table.rows.get_mut(slot as usize);
         row.filter(|row| {
-            row.generation == generation
-                && row.part == entry.part
-                && matches!(row.state, SlotState::Open | SlotState::Sealed)
+            row.generation == generation && row.part == entry.part && states.contains(&row.state)
         })
         .ok_or_else(|| format!("{:?} of {:?} is not in use", entry.life, entry.part))
     }

@@ -5,6 +5,7 @@ mod counts;
 mod cuts;
 mod dump;
 mod exercise;
+mod freeing;
 mod full;
 mod hostile;
 mod marks;
