@@ -151,7 +151,17 @@ impl State {
             Effect::Append(entry) => member.queue.push_back(Write::Entry(entry)),
             Effect::Send { to, message } => {
                 self.see_vote(node, &message);
-                // What binds nobody comes at once.
+                // What binds nobody comes at once, and a refusal never: it would tell a rival of the term before it stands.
+                if matches!(
+                    message.body,
+                    Body::Voted {
+                        pre: true,
+                        granted: false,
+                        ..
+                    }
+                ) {
+                    return;
+                }
                 if matches!(
                     message.body,
                     Body::Vote { pre: true, .. } | Body::Voted { pre: true, .. }
