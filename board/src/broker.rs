@@ -283,10 +283,9 @@ pub(crate) fn get(door: SocketAddr, path: &str) -> io::Result<String> {
     let mut socket = TcpStream::connect_timeout(&door, TEST_MAX)?;
     socket.set_read_timeout(Some(TEST_MAX))?;
     socket.set_write_timeout(Some(TEST_MAX))?;
-    write!(
-        socket,
-        "GET {path} HTTP/1.1\r\nHost: {door}\r\nConnection: close\r\n\r\n"
-    )?;
+    // In one piece: `write!` makes a packet of each part.
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {door}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     socket.take(64 << 10).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
@@ -358,9 +357,13 @@ mod tests {
             let door = listener.local_addr().unwrap();
             let server = thread::spawn(move || {
                 let (mut socket, _) = listener.accept().unwrap();
-                let mut request = [0; 1024];
-                let length = socket.read(&mut request).unwrap();
-                assert!(request[..length].starts_with(b"GET /health HTTP/1.1\r\n"));
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    socket.read_exact(&mut byte).unwrap();
+                    request.extend(byte);
+                }
+                assert!(request.starts_with(b"GET /health HTTP/1.1\r\n"));
                 socket.write_all(answer.as_bytes()).unwrap();
             });
             let outcome = test(Some(door));
