@@ -67,6 +67,11 @@ pub(crate) fn write(path: &Path, sync: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Blocks that are acknowledged before a cut.
+const WRITTEN_MIN: u64 = 32;
+/// A writer that is slower than this is cut all the same.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
+
 /// Cuts `cuts` times on each file system, with sync and without.
 pub(crate) fn run(cuts: u64, seed: u64) -> io::Result<()> {
     if let Some(why) = missing() {
@@ -245,6 +250,11 @@ fn one_cut(disk: &mut Disk, sync: bool, rng: &mut Rng) -> io::Result<(u64, u64)>
     disk.fragile(&path)?;
     let before = disk.control.say("stats")?;
     let (mut writer, last) = start_writer(&path, sync)?;
+    // A cut before anything was acknowledged shows nothing.
+    let began = Instant::now();
+    while last.load(Ordering::Acquire) < WRITTEN_MIN && began.elapsed() < WRITTEN_WITHIN {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     std::thread::sleep(Duration::from_millis(100 + rng.below(400)));
     // Nothing acknowledged after the cut counts, and nothing before it is missed: the number is read first.
     let acknowledged = last.load(Ordering::Acquire);
