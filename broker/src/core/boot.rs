@@ -134,7 +134,8 @@ fn settings(site: &Site, node: usize, disks: &[Opened]) -> broker::Settings {
         sitelog: sitelog::Settings::alone(meta.node, meta.incarnation),
         controller: controller::Settings {
             voters: vec![meta.node],
-            nodes: vec![(meta.node, disks.len())],
+            // Of the site file, not those that are here: fewer than it names are away, not taken out.
+            nodes: vec![(meta.node, site.nodes[node].disks.len())],
             digest: u64::from_le_bytes(*site.digest.first_chunk().expect("a digest is 32 bytes")),
             version: 1,
             hear: sitelog::Timing::LAN.heartbeat,

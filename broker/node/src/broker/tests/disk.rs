@@ -105,6 +105,11 @@ impl World {
 
     /// The node starts again with what is durable; what was on its way is lost.
     pub(super) fn restart(&mut self) {
+        self.restart_with(DISKS);
+    }
+
+    /// The same with so many of the disks that the site file gives it; the others are away.
+    pub(super) fn restart_with(&mut self, disks: u8) {
         self.boot += 1;
         self.queue.clear();
         self.held.clear();
@@ -119,7 +124,7 @@ impl World {
             snapshot: self.snapshot.clone(),
             entries: self.entries.clone(),
             whole: true,
-            disks: (0..DISKS)
+            disks: (0..disks)
                 .map(|at| DiskStart {
                     disk: disk(at),
                     out: self.failed.contains(&DiskIx(at)),
@@ -326,8 +331,9 @@ impl World {
             Change::Epoch(epoch, start) => {
                 let log = self.logs.get_mut(&key).unwrap();
                 log.accepted = epoch;
-                let start = start.unwrap();
-                log.epochs.push(EpochStart { epoch, start });
+                // A follower learns from the batches where it starts.
+                log.epochs
+                    .extend(start.map(|start| EpochStart { epoch, start }));
                 partition::Input::EpochDurable { epoch }
             }
             Change::LogStart(offset) => {

@@ -179,6 +179,48 @@ fn a_disk_that_fails_takes_its_partitions_along_and_brings_them_back_in_new_epoc
 }
 
 #[test]
+fn a_disk_that_is_away_is_waited_for() {
+    let mut world = founded();
+    let there: Vec<TopicPartition> = world
+        .logs
+        .keys()
+        .filter(|(disk, _)| *disk == DiskIx(1))
+        .map(|(_, id)| *id)
+        .collect();
+    world.produce(there[0], Acks::All);
+    world.flush();
+    world.restart_with(1);
+    world.flush();
+    world.pass(Duration::from_secs(90));
+    for (partition, epoch) in world.led() {
+        assert_eq!(
+            epoch.is_some(),
+            !there.contains(&partition),
+            "{partition:?}"
+        );
+    }
+    let catalog = world.broker.catalog();
+    for partition in &there {
+        let row = catalog.partition_row(*partition).unwrap();
+        assert!(row.replicas.iter().all(|it| it.disk == DiskUuid(uuid(101))));
+        assert_eq!(
+            catalog.moving_to(*partition),
+            None,
+            "nothing takes its place"
+        );
+    }
+    world.restart();
+    world.flush();
+    assert!(world.led().values().all(Option::is_some));
+    let at = world.broker.replica_of(there[0]).unwrap();
+    assert_eq!(
+        world.broker.partition(at).unwrap().end(),
+        Offset(1),
+        "what it held is there"
+    );
+}
+
+#[test]
 fn the_meta_disk_ends_the_node() {
     let mut world = founded();
     world.tell(Input::DiskFailed { disk: DiskIx(0) });
